@@ -1,0 +1,837 @@
+/* See crew.h. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "supervisor/agent/crew.h"
+#include "supervisor/agent/deathwatch.h"
+#include "supervisor/agent/output.h"
+#include "supervisor/agent/rankenv.h"
+#include "supervisor/agent/ring.h"
+#include "supervisor/agent/sweep.h"
+#include "supervisor/clock.h"
+
+#define POLL_MS 10                 /* how often the rings are looked at */
+#define CLEAR_POLL_MS 2            /* how often a clearing attempt is looked at */
+#define CRASH_GRACE_NS 50000000ull /* a crashed process may end by its own signal */
+#define SPARE_MAX 256u
+
+struct member {
+	int pid, pidfd;     /* 0, -1: no process */
+	uint64_t killed_ns; /* monotonic; when we sent SIGKILL, 0 never */
+	uint64_t alarm_answered_ns;
+	bool connected, death_told, crash_told;
+	struct ring ring;
+};
+
+struct crew {
+	struct crew_setup setup;
+	char run_hex[33]; /* of the run id */
+	char path[512];
+	struct deathwatch *watch;
+	struct event *news, *poll, *clear_timer;
+	int news_fd;
+	int port_fd;
+	uint16_t port;
+	uint32_t attempt; /* whose members these are */
+	uint32_t cleared; /* highest attempt proven gone */
+	bool environment_swept;
+	/* clearing */
+	uint32_t clearing; /* attempt being ended; meaningful while clear_deadline_ns != 0 */
+	uint64_t clear_deadline_ns; /* monotonic */
+	uint32_t swept;
+	struct output *output;
+	uint64_t oom_kills; /* of the machine, when the attempt started */
+	uint32_t rank_count;
+	struct member members[];
+};
+
+/* --- names --------------------------------------------------------------------------------------------- */
+
+static const char *channel_path(struct crew *c, uint32_t attempt, uint32_t rank)
+{
+	snprintf(c->path, sizeof(c->path), "%s/holdfast-%.16s-%u-%u.channel",
+	    c->setup.options->shm_dir, c->run_hex, attempt, rank);
+	return c->path;
+}
+
+const char *crew_snapshot_path(struct crew *c, uint32_t rank)
+{
+	snprintf(c->path, sizeof(c->path), "%s/holdfast-%.16s-rank-%u.snapshot",
+	    c->setup.options->shm_dir, c->run_hex, rank);
+	return c->path;
+}
+
+static void log_path(
+    const struct crew *c, uint32_t attempt, uint32_t rank, const char *end, char out[4096])
+{
+	snprintf(out, 4096, "%s/logs/attempt-%03u/rank-%04u.%s", c->setup.options->run_dir, attempt,
+	    rank, end);
+}
+
+/* Remove the run's shared memory: everything of attempts up to `attempt`; with all, the snapshots too. */
+static void remove_shared(struct crew *c, uint32_t attempt, bool all)
+{
+	DIR *dir = opendir(c->setup.options->shm_dir);
+	char prefix[64];
+	int length = snprintf(prefix, sizeof(prefix), "holdfast-%.16s-", c->run_hex);
+
+	for (struct dirent *e; dir != NULL && (e = readdir(dir)) != NULL;) {
+		if (strncmp(e->d_name, prefix, (size_t)length) != 0)
+			continue;
+		char *end;
+		unsigned long of = strtoul(e->d_name + length, &end, 10);
+		bool numbered = end != e->d_name + length;
+		bool channel = strstr(e->d_name, ".channel") != NULL;
+
+		/* A channel goes when the journal holds what is in it, not here. */
+		if (all || (numbered && of <= attempt && !channel))
+			unlinkat(dirfd(dir), e->d_name, 0);
+	}
+	if (dir != NULL)
+		closedir(dir);
+}
+
+/* --- saying what is seen -------------------------------------------------------------------------------- */
+
+static void tell_connected(struct crew *c, uint32_t rank, uint32_t pid)
+{
+	struct record_connected *r = link_record(RECORD_CONNECTED, sizeof(*r), 0);
+
+	r->rank = rank;
+	r->attempt = c->attempt;
+	r->pid = pid;
+	r->version = CHANNEL_VERSION;
+	link_post(c->setup.link, &r->head, 0);
+}
+
+static void tell_death(struct crew *c, uint32_t rank, const struct death_news *news)
+{
+	struct member *m = &c->members[rank];
+	struct record_death *r;
+
+	if (m->death_told)
+		return;
+	m->death_told = true;
+	r = link_record(RECORD_DEATH, sizeof(*r), 0);
+	r->rank = rank;
+	r->attempt = c->attempt;
+	r->wait_status = news->wait_status;
+	r->status_known = news->status_known;
+	r->source = news->reserved;
+	link_post(c->setup.link, &r->head, news->monotonic_ns);
+}
+
+static void tell_crashing(struct crew *c, uint32_t rank, uint64_t monotonic_ns)
+{
+	struct member *m = &c->members[rank];
+	struct record_crashing *r;
+
+	if (m->crash_told || m->ring.map == NULL)
+		return;
+	m->crash_told = true;
+	r = link_record(RECORD_CRASHING, sizeof(*r), 0);
+	r->rank = rank;
+	r->attempt = c->attempt;
+	r->tid = atomic_load(&m->ring.map->control.crash_tid);
+	r->signal = (int32_t)atomic_load(&m->ring.map->control.crash_signal);
+	r->address = atomic_load(&m->ring.map->control.crash_address);
+	link_post(c->setup.link, &r->head, monotonic_ns);
+}
+
+static void tell_damage(struct crew *c, uint32_t rank)
+{
+	struct ring *ring = &c->members[rank].ring;
+	struct record_damage *r;
+
+	if (!ring->damaged || ring->damage_reported)
+		return;
+	ring->damage_reported = true;
+	r = link_record(RECORD_DAMAGE, sizeof(*r), 0);
+	r->rank = rank;
+	r->attempt = ring->attempt;
+	r->offset = ring->damage_offset;
+	r->value = ring->damage_value;
+	link_post(c->setup.link, &r->head, 0);
+}
+
+static void on_news(evutil_socket_t fd, short what, void *argument)
+{
+	struct crew *c = argument;
+	struct death_news news;
+
+	(void)what;
+	while (read(fd, &news, sizeof(news)) == (ssize_t)sizeof(news)) {
+		if (news.attempt != c->attempt || news.rank >= c->rank_count ||
+		    c->members[news.rank].pid == 0)
+			continue;
+		news.reserved = DEATH_FUTEX;
+		if (news.kind == NEWS_CRASHING)
+			tell_crashing(c, news.rank, news.monotonic_ns);
+		else
+			tell_death(c, news.rank, &news);
+	}
+}
+
+/* --- reports --------------------------------------------------------------------------------------------- */
+
+/* Whether nothing more can be read from the rings of a rank, or of all (RANK_NONE). */
+static bool rings_drained(const struct crew *c, uint32_t of_rank)
+{
+	for (uint32_t rank = 0; rank < c->rank_count; rank++)
+		if ((of_rank == RANK_NONE || of_rank == rank) && ring_has_more(&c->members[rank].ring))
+			return false;
+	return true;
+}
+
+/* A path as the trainer gave it means something in its directory only. */
+static void make_absolute(const struct crew *c, char path[RECORD_TEXT_MAX])
+{
+	char whole[RECORD_TEXT_MAX];
+	int length;
+
+	if (path[0] == '/')
+		return;
+	length = snprintf(whole, sizeof(whole), "%s/%s", c->setup.options->work_dir, path);
+	if (length > 0 && (size_t)length < sizeof(whole))
+		memcpy(path, whole, (size_t)length + 1);
+}
+
+/* One batch of a rank's reports; false when there is none. */
+static bool pump_ring(struct crew *c, uint32_t rank)
+{
+	struct ring *ring = &c->members[rank].ring;
+	struct iteration reports[256];
+	char path[RECORD_TEXT_MAX];
+	uint32_t count = ring_read(ring, reports, 256, path);
+	struct wire_ring head = {.rank = rank, .attempt = ring->attempt, .count = count};
+
+	if (count == 0)
+		return false;
+	bool saved = reports[0].kind == ITERATION_CHECKPOINT;
+
+	if (saved)
+		make_absolute(c, path);
+	link_send_iterations(c->setup.link, &head, reports, saved ? path : NULL);
+	return true;
+}
+
+/* In turn, so that a rank at full speed does not starve the others. */
+static void pump_rings(struct crew *c)
+{
+	for (bool more = true; more;) {
+		more = false;
+		for (uint32_t rank = 0; rank < c->rank_count && link_has_room(c->setup.link); rank++)
+			more = pump_ring(c, rank) || more;
+	}
+}
+
+/* What ends a rank or an attempt must not overtake its reports. */
+static bool follows_reports(const struct crew *c, const struct record *r)
+{
+	if (r->kind == RECORD_EXIT)
+		return rings_drained(c, ((const struct record_exit *)r)->rank);
+	return r->kind != RECORD_CLEAR || rings_drained(c, RANK_NONE);
+}
+
+void crew_pump(struct crew *c)
+{
+	const struct record *next;
+
+	while (link_has_room(c->setup.link) && (next = link_next(c->setup.link)) != NULL) {
+		if (!follows_reports(c, next)) {
+			pump_rings(c);
+			if (!follows_reports(c, next))
+				return;
+		}
+		link_send_next(c->setup.link);
+	}
+	pump_rings(c);
+	for (uint32_t rank = 0; rank < c->rank_count; rank++)
+		if (c->members[rank].ring.damaged && !c->members[rank].ring.damage_reported)
+			tell_damage(c, rank);
+}
+
+void crew_rewind(struct crew *c)
+{
+	for (uint32_t rank = 0; rank < c->rank_count; rank++)
+		ring_rewind(&c->members[rank].ring);
+	crew_pump(c);
+}
+
+void crew_ack(struct crew *c, const struct wire_ack *ack)
+{
+	if (ack->rank < c->rank_count && ack->attempt == c->members[ack->rank].ring.attempt)
+		ring_ack(&c->members[ack->rank].ring, ack->ring_seq);
+}
+
+static void look_for_connection(struct crew *c, uint32_t rank)
+{
+	struct member *m = &c->members[rank];
+
+	if (m->connected || m->pid == 0 || m->ring.map == NULL)
+		return;
+	uint32_t pid = atomic_load(&m->ring.map->control.connected);
+
+	if (pid == 0)
+		return;
+	m->connected = true;
+	deathwatch_add(c->watch, m->ring.map, rank, c->attempt, m->pid);
+	tell_connected(c, rank, pid);
+}
+
+static void on_poll(evutil_socket_t fd, short what, void *argument)
+{
+	struct crew *c = argument;
+
+	(void)fd;
+	(void)what;
+	for (uint32_t rank = 0; rank < c->rank_count; rank++)
+		look_for_connection(c, rank);
+	crew_pump(c);
+}
+
+/* --- starting -------------------------------------------------------------------------------------------- */
+
+static uint64_t read_oom_kills(void)
+{
+	char line[128];
+	unsigned long long count = 0;
+	FILE *f = fopen("/proc/vmstat", "re");
+
+	while (f != NULL && fgets(line, sizeof(line), f) != NULL)
+		if (sscanf(line, "oom_kill %llu", &count) == 1)
+			break;
+	if (f != NULL)
+		fclose(f);
+	return count;
+}
+
+/* Let go of the last attempt's channels.  The journal holds their reports by now, or they are damaged. */
+static void release_rings(struct crew *c)
+{
+	for (uint32_t rank = 0; rank < c->rank_count; rank++) {
+		struct member *m = &c->members[rank];
+
+		deathwatch_forget(c->watch, rank);
+		ring_fini(&m->ring, true);
+		if (m->pidfd >= 0)
+			close(m->pidfd);
+		memset(m, 0, sizeof(*m));
+		m->pidfd = -1;
+	}
+}
+
+static MUST_CHECK enum status make_ring(
+    struct crew *c, uint32_t rank, const struct decision_start *start, const char *path)
+{
+	struct channel_head head = {.magic = CHANNEL_MAGIC,
+	    .version = CHANNEL_VERSION,
+	    .rank = rank,
+	    .rank_count = c->rank_count,
+	    .attempt = start->attempt,
+	    .resume_source = start->source,
+	    .resume_step = start->step};
+
+	if (path != NULL && strlen(path) >= sizeof(head.resume_path)) {
+		errno = ENAMETOOLONG;
+		return STATUS_SYS;
+	}
+	if (path != NULL)
+		memcpy(head.resume_path, path, strlen(path) + 1);
+	snprintf(
+	    head.snapshot_path, sizeof(head.snapshot_path), "%.199s", crew_snapshot_path(c, rank));
+	const char *file = channel_path(c, start->attempt, rank);
+
+	/* An agent that died while it started this attempt may have left one. */
+	unlink(file);
+	return ring_create(&c->members[rank].ring, file, &head, NULL);
+}
+
+static void tell_spawn_failed(struct crew *c, uint32_t rank, enum spawn_stage stage, int error)
+{
+	struct record_spawn *r = link_record(RECORD_SPAWN, sizeof(*r), 0);
+
+	r->rank = rank;
+	r->attempt = c->attempt;
+	r->stage = stage;
+	r->error = error;
+	link_post(c->setup.link, &r->head, 0);
+}
+
+static bool start_rank(struct crew *c, uint32_t rank)
+{
+	struct member *m = &c->members[rank];
+	char error_file[4096];
+	struct rankenv wanted = {.rank = rank,
+	    .rank_count = c->rank_count,
+	    .attempt = c->attempt,
+	    .master_port = c->port,
+	    .tries_max = c->setup.options->config.tries_max,
+	    .run_id_hex = c->run_hex,
+	    .channel_path = m->ring.path,
+	    .error_file = error_file};
+	struct spawn_result result = {.stage = SPAWN_PREPARE, .error = ENOMEM};
+
+	log_path(c, c->attempt, rank, "error.json", error_file);
+	char **environment = rankenv_make(&wanted);
+	struct spawn_request request = {.command = (const char *const *)c->setup.options->command,
+	    .environment = environment,
+	    .work_dir = c->setup.options->work_dir,
+	    .in_fd = -1,
+	    .out_fd = output_end(c->output, rank, 0),
+	    .err_fd = output_end(c->output, rank, 1),
+	    .signals = c->setup.signals,
+	    .die_with_parent = true};
+	bool started = environment != NULL && spawn_process(&request, &result) == STATUS_OK;
+
+	free(environment);
+	if (!started) {
+		tell_spawn_failed(c, rank, result.stage, result.error);
+		return false;
+	}
+	m->pid = result.pid;
+	m->pidfd = result.pidfd;
+	struct record_started *r = link_record(RECORD_STARTED, sizeof(*r), 0);
+
+	r->rank = rank;
+	r->attempt = c->attempt;
+	r->pid = (uint32_t)result.pid;
+	r->process_start = result.process_start;
+	link_post(c->setup.link, &r->head, 0);
+	return true;
+}
+
+void crew_start(struct crew *c, const struct decision_start *start, const char *path)
+{
+	uint32_t rank = 0;
+	struct timeval interval = {.tv_usec = POLL_MS * 1000};
+
+	/* The same command again: a new supervisor repeats itself.  With nothing held, any number is new: a
+	 * supervisor that died with uncommitted turns may have used it before. */
+	if (start->rank_count != c->rank_count || c->cleared < c->attempt)
+		return; /* H6 */
+	release_rings(c);
+	c->attempt = start->attempt;
+	c->cleared = start->attempt - 1;
+	c->oom_kills = read_oom_kills();
+	bool ready = output_start(c->output, start->attempt);
+	int error = errno;
+
+	for (; rank < c->rank_count && ready; rank++)
+		if (make_ring(c, rank, start, path) != STATUS_OK) {
+			error = errno;
+			ready = false;
+			break;
+		}
+	if (!ready)
+		tell_spawn_failed(c, rank, SPAWN_PREPARE, error);
+	for (rank = 0; rank < c->rank_count && ready; rank++)
+		ready = start_rank(c, rank);
+	output_seal(c->output);
+	event_add(c->poll, &interval);
+}
+
+/* --- ending ---------------------------------------------------------------------------------------------- */
+
+static void send_signal(struct member *m, int number)
+{
+	if (m->pid == 0)
+		return;
+	if (number == SIGKILL && m->killed_ns == 0)
+		m->killed_ns = clock_monotonic_ns();
+	if (m->pidfd >= 0)
+		(void)syscall(SYS_pidfd_send_signal, m->pidfd, number, NULL, 0);
+	else
+		kill(m->pid, number); /* our own child, not reaped: the pid is still its */
+}
+
+void crew_kill(struct crew *c, const struct decision_kill *kill_decision)
+{
+	if (kill_decision->attempt != c->attempt)
+		return;
+	for (uint32_t rank = 0; rank < c->rank_count; rank++)
+		if (kill_decision->rank == RANK_NONE || kill_decision->rank == rank)
+			send_signal(&c->members[rank], kill_decision->signal);
+}
+
+static bool alive(const struct crew *c)
+{
+	for (uint32_t rank = 0; rank < c->rank_count; rank++)
+		if (c->members[rank].pid != 0)
+			return true;
+	return false;
+}
+
+static void tell_clear(struct crew *c, uint32_t stuck, uint32_t stuck_pid)
+{
+	struct record_clear *r = link_record(RECORD_CLEAR, sizeof(*r), 0);
+
+	r->attempt = c->clearing;
+	r->swept = c->swept;
+	r->stuck = stuck;
+	r->stuck_pid = stuck_pid;
+	c->clear_deadline_ns = 0;
+	if (stuck == 0) {
+		c->cleared = c->clearing > c->attempt ? c->clearing : c->attempt;
+		remove_shared(c, c->cleared, false);
+	}
+	link_post(c->setup.link, &r->head, 0);
+}
+
+static struct sweep_result sweep(struct crew *c)
+{
+	int spare[SPARE_MAX];
+	size_t count = c->setup.spare(c->setup.context, spare, SPARE_MAX);
+	struct sweep_result result = sweep_descendants(spare, count);
+
+	/* What a dead agent left behind is nobody's descendant; once is enough, for we are the subreaper
+	 * of everything started since. */
+	if (result.found == 0 && !c->environment_swept) {
+		result = sweep_environment(c->run_hex);
+		c->environment_swept = result.found == 0;
+	}
+	return result;
+}
+
+static void clear_on(struct crew *c)
+{
+	uint64_t now = clock_monotonic_ns();
+	struct timeval again = {.tv_usec = CLEAR_POLL_MS * 1000};
+	uint32_t stuck_pid = 0;
+
+	for (uint32_t rank = 0; rank < c->rank_count; rank++) {
+		struct member *m = &c->members[rank];
+		bool leaving_by_itself = m->alarm_answered_ns != 0 &&
+		    now < m->alarm_answered_ns + CRASH_GRACE_NS;
+
+		if (m->pid == 0)
+			continue;
+		stuck_pid = (uint32_t)m->pid;
+		if (m->killed_ns == 0 && !leaving_by_itself)
+			send_signal(m, SIGKILL);
+	}
+	if (!alive(c)) {
+		struct sweep_result left = sweep(c);
+
+		c->swept += left.found;
+		stuck_pid = left.stuck_pid;
+		if (left.found == 0) {
+			tell_clear(c, 0, 0);
+			return;
+		}
+	}
+	if (now >= c->clear_deadline_ns) {
+		tell_clear(c, 1, stuck_pid);
+		return;
+	}
+	event_add(c->clear_timer, &again);
+}
+
+static void on_clear_timer(evutil_socket_t fd, short what, void *argument)
+{
+	struct crew *c = argument;
+
+	(void)fd;
+	(void)what;
+	if (c->clear_deadline_ns != 0)
+		clear_on(c);
+}
+
+void crew_clear(struct crew *c, const struct decision_clear *clear)
+{
+	c->clearing = clear->attempt;
+	c->swept = 0;
+	c->clear_deadline_ns = clock_monotonic_ns() + clear->deadline_ns;
+	clear_on(c);
+}
+
+static void tell_exit(struct crew *c, uint32_t rank, int wait_status, const struct rusage *usage)
+{
+	struct member *m = &c->members[rank];
+	struct record_exit *r = link_record(RECORD_EXIT, sizeof(*r), 0);
+
+	r->rank = rank;
+	r->attempt = c->attempt;
+	r->wait_status = wait_status;
+	r->oom_killed = WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL &&
+	    m->killed_ns == 0 && read_oom_kills() > c->oom_kills;
+	r->cpu_ns = (uint64_t)(usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) * 1000000000ull +
+	    (uint64_t)(usage->ru_utime.tv_usec + usage->ru_stime.tv_usec) * 1000ull;
+	r->resident_max_bytes = (uint64_t)usage->ru_maxrss * 1024u;
+	link_post(c->setup.link, &r->head, 0);
+}
+
+static void rank_ended(struct crew *c, uint32_t rank, int wait_status, const struct rusage *usage)
+{
+	struct member *m = &c->members[rank];
+	struct death_news news = {.monotonic_ns = clock_monotonic_ns(),
+	    .wait_status = wait_status,
+	    .status_known = 1,
+	    .reserved = DEATH_PIDFD};
+
+	/* It may have connected, crashed and died between two looks. */
+	look_for_connection(c, rank);
+	on_news(c->news_fd, 0, c);
+	tell_death(c, rank, &news);
+	tell_exit(c, rank, wait_status, usage);
+	deathwatch_forget(c->watch, rank);
+	if (m->pidfd >= 0)
+		close(m->pidfd);
+	m->pidfd = -1;
+	m->pid = 0;
+	if (c->clear_deadline_ns != 0)
+		clear_on(c);
+}
+
+static void tell_stopped(struct crew *c, uint32_t rank, int number)
+{
+	struct record_stopped *r = link_record(RECORD_STOPPED, sizeof(*r), 0);
+
+	r->rank = rank;
+	r->attempt = c->attempt;
+	r->signal = number;
+	link_post(c->setup.link, &r->head, 0);
+}
+
+bool crew_child(struct crew *c, int pid, int wait_status, const struct rusage *usage)
+{
+	for (uint32_t rank = 0; rank < c->rank_count; rank++) {
+		if (c->members[rank].pid != pid)
+			continue;
+		if (WIFSTOPPED(wait_status))
+			tell_stopped(c, rank, WSTOPSIG(wait_status));
+		else if (WIFCONTINUED(wait_status))
+			tell_stopped(c, rank, 0);
+		else
+			rank_ended(c, rank, wait_status, usage);
+		return true;
+	}
+	if (WIFSTOPPED(wait_status) || WIFCONTINUED(wait_status))
+		return false;
+	return output_child(c->output, pid, WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 0);
+}
+
+/* --- asking ---------------------------------------------------------------------------------------------- */
+
+void crew_ask(struct crew *c, const struct decision_ask *ask)
+{
+	if (ask->attempt != c->attempt)
+		return;
+	for (uint32_t rank = 0; rank < c->rank_count; rank++) {
+		struct channel *map = c->members[rank].ring.map;
+
+		if (map == NULL)
+			continue;
+		if (ask->what == ASK_STOP)
+			atomic_store(&map->control.stop_asked, 1);
+		else
+			atomic_fetch_add(&map->control.checkpoint_asked, 1);
+	}
+}
+
+static void sample_rank(struct crew *c, uint32_t rank)
+{
+	struct member *m = &c->members[rank];
+	struct record_sample *r = link_record(RECORD_SAMPLE, sizeof(*r), 0);
+
+	r->rank = rank;
+	r->attempt = c->attempt;
+	r->last_step = STEP_NONE;
+	r->state = '?';
+	if (m->pid != 0)
+		r->cpu_ns = sweep_cpu_ns(m->pid, &r->state);
+	r->output_bytes = output_bytes(c->output, rank);
+	if (m->ring.map != NULL && m->connected && !m->ring.damaged) {
+		struct channel_control *control = &m->ring.map->control;
+		uint64_t since = atomic_load(&control->phase_since_ns);
+		uint64_t now = clock_monotonic_ns();
+
+		r->flags = SAMPLE_CHANNEL;
+		r->phase = atomic_load(&control->phase) % PHASE_COUNT;
+		r->phase_ns = now > since ? now - since : 0;
+		r->waiting = atomic_load(&control->waiting) != 0;
+		r->last_step = atomic_load(&control->last_step);
+	}
+	link_post(c->setup.link, &r->head, 0);
+}
+
+void crew_sample(struct crew *c, const struct decision_sample *sample)
+{
+	if (sample->attempt != c->attempt)
+		return;
+	for (uint32_t rank = 0; rank < c->rank_count; rank++)
+		if (sample->rank == RANK_NONE || sample->rank == rank)
+			sample_rank(c, rank);
+}
+
+void crew_release_crashed(struct crew *c, uint32_t attempt, uint32_t rank)
+{
+	if (attempt != c->attempt || rank >= c->rank_count)
+		return;
+	struct member *m = &c->members[rank];
+
+	if (m->ring.map == NULL || !m->crash_told)
+		return;
+	m->alarm_answered_ns = clock_monotonic_ns();
+	atomic_store(&m->ring.map->control.alarm_answer, 1);
+	syscall(SYS_futex, &m->ring.map->control.alarm_answer, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+bool crew_view(const struct crew *c, uint32_t attempt, uint32_t rank, struct crew_rank_view *view)
+{
+	if (attempt != c->attempt || rank >= c->rank_count)
+		return false;
+	const struct member *m = &c->members[rank];
+
+	view->pid = m->pid;
+	view->crash_tid = m->crash_told && m->ring.map != NULL
+	    ? atomic_load(&m->ring.map->control.crash_tid)
+	    : 0;
+	log_path(c, attempt, rank, "out", view->out_path);
+	log_path(c, attempt, rank, "err", view->err_path);
+	return true;
+}
+
+/* --- the crew -------------------------------------------------------------------------------------------- */
+
+uint32_t crew_attempt(const struct crew *c)
+{
+	return c->attempt > c->cleared ? c->attempt : 0;
+}
+
+void crew_describe(const struct crew *c, struct agent_rank out[])
+{
+	for (uint32_t rank = 0; rank < c->rank_count; rank++) {
+		const struct member *m = &c->members[rank];
+
+		out[rank] = (struct agent_rank){.rank = rank, .pid = (uint32_t)m->pid};
+		if (m->pid != 0)
+			out[rank].flags |= AGENT_RANK_ALIVE;
+		if (m->connected)
+			out[rank].flags |= AGENT_RANK_CONNECTED;
+	}
+}
+
+size_t crew_helper_pids(const struct crew *c, int pids[], size_t max)
+{
+	return output_pids(c->output, pids, max);
+}
+
+bool crew_output_pending(const struct crew *c, uint32_t attempt, uint32_t rank)
+{
+	return attempt == c->attempt && rank < c->rank_count && output_pending(c->output, rank);
+}
+
+/* Channels that an agent before us left: their reports may not be in the journal yet. */
+static void adopt_rings(struct crew *c)
+{
+	DIR *dir = opendir(c->setup.options->shm_dir);
+	char prefix[64], path[512];
+	int length = snprintf(prefix, sizeof(prefix), "holdfast-%.16s-", c->run_hex);
+
+	for (struct dirent *e; dir != NULL && (e = readdir(dir)) != NULL;) {
+		unsigned attempt, rank;
+		char end[16];
+		struct ring ring;
+
+		if (strncmp(e->d_name, prefix, (size_t)length) != 0 ||
+		    sscanf(e->d_name + length, "%u-%u.%15s", &attempt, &rank, end) != 3 ||
+		    strcmp(end, "channel") != 0 || rank >= c->rank_count)
+			continue;
+		snprintf(path, sizeof(path), "%s/%.200s", c->setup.options->shm_dir, e->d_name);
+		if (ring_adopt(&ring, path, NULL) != STATUS_OK)
+			continue;
+		if (ring.attempt != attempt || ring.rank != rank) {
+			ring_fini(&ring, false); /* scribbled over: nothing of it is believed */
+			continue;
+		}
+		/* Only the newest attempt can hold anything that is not in the journal. */
+		if (c->members[rank].ring.map != NULL && c->members[rank].ring.attempt > attempt) {
+			ring_fini(&ring, true);
+			continue;
+		}
+		ring_fini(&c->members[rank].ring, true);
+		c->members[rank].ring = ring;
+	}
+	if (dir != NULL)
+		closedir(dir);
+}
+
+enum status crew_new(const struct crew_setup *setup, struct crew **out, struct cause *why)
+{
+	uint32_t rank_count = setup->options->rank_count;
+	struct crew *c = calloc(1, sizeof(*c) + rank_count * sizeof(c->members[0]));
+	enum status status;
+
+	if (c == NULL) {
+		cause_set(why, CAUSE_ERRNO, ENOMEM, "crew", "");
+		return STATUS_SYS;
+	}
+	c->setup = *setup;
+	c->rank_count = rank_count;
+	for (unsigned i = 0; i < 16; i++)
+		snprintf(c->run_hex + 2 * i, 3, "%02x", setup->options->run_id[i]);
+	for (uint32_t rank = 0; rank < rank_count; rank++)
+		c->members[rank].pidfd = -1;
+	c->port_fd = rankenv_reserve_port(&c->port);
+	status = deathwatch_new(rank_count, &c->watch, &c->news_fd, why);
+	c->output = output_new(setup->signals, setup->options->run_dir, rank_count);
+	if (status == STATUS_OK && c->output == NULL) {
+		cause_set(why, CAUSE_ERRNO, ENOMEM, "output", "");
+		status = STATUS_SYS;
+	}
+	if (status == STATUS_OK) {
+		c->news = event_new(setup->base, c->news_fd, EV_READ | EV_PERSIST, on_news, c);
+		c->poll = event_new(setup->base, -1, EV_PERSIST, on_poll, c);
+		c->clear_timer = evtimer_new(setup->base, on_clear_timer, c);
+		if (c->news == NULL || c->poll == NULL || c->clear_timer == NULL) {
+			cause_set(why, CAUSE_ERRNO, ENOMEM, "events", "");
+			status = STATUS_SYS;
+		}
+	}
+	if (status != STATUS_OK) {
+		crew_free(c, false);
+		return status;
+	}
+	event_add(c->news, NULL);
+	adopt_rings(c);
+	*out = c;
+	return STATUS_OK;
+}
+
+void crew_free(struct crew *c, bool remove)
+{
+	if (c == NULL)
+		return;
+	for (uint32_t rank = 0; rank < c->rank_count; rank++)
+		send_signal(&c->members[rank], SIGKILL);
+	for (uint32_t rank = 0; rank < c->rank_count && c->watch != NULL; rank++) {
+		deathwatch_forget(c->watch, rank);
+		ring_fini(&c->members[rank].ring, false);
+	}
+	if (remove)
+		remove_shared(c, c->attempt, true);
+	deathwatch_free(c->watch);
+	if (c->news != NULL)
+		event_free(c->news);
+	if (c->poll != NULL)
+		event_free(c->poll);
+	if (c->clear_timer != NULL)
+		event_free(c->clear_timer);
+	output_free(c->output);
+	if (c->port_fd >= 0)
+		close(c->port_fd);
+	free(c);
+}

@@ -1,0 +1,34 @@
+/*
+ * Proving an attempt gone: finds and ends every process that belongs to it (H6).
+ *
+ * Two ways, both through /proc: the agent's descendants (it is a child subreaper, so orphans come back to it),
+ * and, for what an earlier agent left behind, processes whose environment names this run.  Never waits.
+ */
+#ifndef AGENT_SWEEP_H
+#define AGENT_SWEEP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct sweep_result {
+	uint32_t found;     /* processes alive, zombies not counted */
+	uint32_t stuck_pid; /* one of them, 0 for none */
+};
+
+/*
+ * SIGKILL every descendant of this process that is not in spare (pids of the agent's own helpers, whose
+ * children are not spared), zombies aside.
+ */
+struct sweep_result sweep_descendants(const int spare[], size_t spare_count);
+
+/*
+ * SIGKILL every process whose environment has CHANNEL_ENV_RUN=run_id_hex, except this process and its
+ * descendants.  Reads only what this user may read: others' processes are not ours.
+ */
+struct sweep_result sweep_environment(const char *run_id_hex);
+
+/* CPU time of pid and all its descendants, in ns, and the state letter of pid ('?' when it is gone). */
+uint64_t sweep_cpu_ns(int pid, char *state_out);
+
+#endif

@@ -1,0 +1,216 @@
+/* See ladder.h. */
+#include "supervisor/policy/ladder.h"
+#include "supervisor/policy/decide.h"
+
+/* shard_count 0: the place is free. */
+static bool rung_used(const struct rung *rung)
+{
+	return rung->shard_count != 0;
+}
+
+struct rung *ladder_find(struct policy *p, uint64_t step)
+{
+	for (uint32_t i = 0; i < POLICY_RUNGS; i++)
+		if (rung_used(&p->rungs[i]) && p->rungs[i].step == step)
+			return &p->rungs[i];
+	return NULL;
+}
+
+/* The state after this step comes out of an attempt that had gone wrong before it. */
+static bool distrusted(const struct policy *p, uint64_t step, uint32_t attempt)
+{
+	return p->onset_step != STEP_NONE && step >= p->onset_step && attempt <= p->onset_attempt;
+}
+
+/* A free place, or that of the oldest announcement that the agent has not heard of: newer ones matter more. */
+static struct pending *pending_place(struct policy *p)
+{
+	struct pending *oldest = NULL;
+
+	for (uint32_t i = 0; i < POLICY_PENDING; i++) {
+		struct pending *at = &p->pending[i];
+
+		if (at->saved_seq == 0)
+			return at;
+		if (at->issued == 0 && (oldest == NULL || at->saved_seq < oldest->saved_seq))
+			oldest = at;
+	}
+	return oldest;
+}
+
+void ladder_on_saved(struct moment *m, const struct record_saved *saved)
+{
+	struct policy *p = m->p;
+	struct rung *rung = ladder_find(p, saved->step);
+	struct pending *place;
+
+	if (saved->shard_count == 0 || saved->step == STEP_NONE)
+		return;
+	/* Another shard of the same writing adds to the rung; anything else replaces it. */
+	if (rung != NULL && (rung->attempt != saved->attempt || rung->standing != STANDING_NONE)) {
+		decide_standing(m, rung, STANDING_NONE);
+		*rung = (struct rung){0};
+	}
+	for (uint32_t i = 0; i < POLICY_PENDING; i++) {
+		struct pending *at = &p->pending[i];
+
+		if (at->saved_seq != 0 && at->step == saved->step &&
+		    (at->attempt != saved->attempt ||
+			(at->rank == saved->rank && at->shard_count == 1)))
+			*at = (struct pending){0};
+	}
+	if (distrusted(p, saved->step, saved->attempt))
+		return;
+	place = pending_place(p);
+	assert(place != NULL); /* fewer are under way than there are places */
+	*place = (struct pending){.saved_seq = saved->head.seq,
+	    .step = saved->step,
+	    .attempt = saved->attempt,
+	    .rank = saved->rank,
+	    .shard_count = saved->shard_count};
+}
+
+void ladder_issue(struct moment *m, bool again)
+{
+	struct policy *p = m->p;
+	uint32_t under_way = 0;
+
+	for (uint32_t i = 0; i < POLICY_PENDING; i++) {
+		if (p->pending[i].saved_seq == 0 || p->pending[i].issued == 0)
+			continue;
+		under_way++;
+		if (again && RULE(RULE_REISSUE))
+			decide_digest(m, &p->pending[i]);
+	}
+	while (under_way < POLICY_UNDER_WAY) {
+		struct pending *oldest = NULL;
+
+		for (uint32_t i = 0; i < POLICY_PENDING; i++) {
+			struct pending *at = &p->pending[i];
+
+			if (at->saved_seq != 0 && at->issued == 0 &&
+			    (oldest == NULL || at->saved_seq < oldest->saved_seq))
+				oldest = at;
+		}
+		if (oldest == NULL)
+			return;
+		oldest->issued = 1;
+		decide_digest(m, oldest);
+		under_way++;
+	}
+}
+
+static struct rung *rung_place(struct policy *p, const struct pending *asked)
+{
+	struct rung *rung = ladder_find(p, asked->step);
+
+	if (rung != NULL && rung->attempt == asked->attempt && rung->shard_count == asked->shard_count)
+		return rung;
+	if (rung == NULL) {
+		rung = &p->rungs[p->rung_next];
+		p->rung_next = (p->rung_next + 1) % POLICY_RUNGS;
+	}
+	*rung = (struct rung){.step = asked->step,
+	    .clean_step = asked->step,
+	    .attempt = asked->attempt,
+	    .shard_count = asked->shard_count};
+	return rung;
+}
+
+void ladder_on_rung(struct moment *m, const struct record_rung *answer)
+{
+	struct policy *p = m->p;
+	struct pending *asked = NULL;
+	struct rung *rung;
+
+	for (uint32_t i = 0; i < POLICY_PENDING; i++)
+		if (p->pending[i].saved_seq == answer->saved_seq && p->pending[i].issued != 0)
+			asked = &p->pending[i];
+	if (asked == NULL || asked->step != answer->step)
+		return;
+	rung = ladder_find(p, asked->step);
+	/* A later attempt wrote that file again in the meantime: this digest is of nothing that still is. */
+	if (rung != NULL && rung->attempt > asked->attempt) {
+		*asked = (struct pending){0};
+		return;
+	}
+	rung = rung_place(p, asked);
+	*asked = (struct pending){0};
+	if (rung->shards == 0)
+		rung->first_seq = answer->head.seq;
+	rung->last_seq = answer->head.seq;
+	rung->shards++;
+	if (answer->error != 0 || answer->finite == 0)
+		rung->spoilt = 1;
+	if (rung->spoilt != 0)
+		decide_standing(m, rung, STANDING_BAD);
+	else if (rung->shards == rung->shard_count)
+		decide_standing(m, rung, STANDING_CANDIDATE);
+}
+
+void ladder_on_clean_row(struct moment *m, uint64_t step)
+{
+	struct policy *p = m->p;
+
+	for (uint32_t i = 0; i < POLICY_RUNGS; i++) {
+		struct rung *rung = &p->rungs[i];
+
+		if (!rung_used(rung) || step <= rung->clean_step ||
+		    (rung->standing != STANDING_CANDIDATE && rung->standing != STANDING_SUSPECT))
+			continue;
+		rung->clean_step = step;
+		if (++rung->clean >= p->config.clean_steps)
+			decide_standing(m, rung, STANDING_GOOD);
+	}
+}
+
+void ladder_distrust(struct moment *m, uint64_t onset_step)
+{
+	struct policy *p = m->p;
+
+	for (uint32_t i = 0; i < POLICY_PENDING; i++)
+		if (p->pending[i].saved_seq != 0 && p->pending[i].step >= onset_step)
+			p->pending[i] = (struct pending){0};
+	for (uint32_t i = 0; i < POLICY_RUNGS; i++) {
+		struct rung *rung = &p->rungs[i];
+
+		if (!rung_used(rung))
+			continue;
+		rung->clean = 0;
+		rung->clean_step = rung->step;
+		if (rung->step >= onset_step && RULE(RULE_ONSET))
+			decide_standing(m, rung, STANDING_BAD);
+	}
+}
+
+void ladder_suspect_loaded(struct moment *m)
+{
+	struct policy *p = m->p;
+	struct rung *rung;
+
+	if (p->start.source != START_FILE || p->clean >= p->config.clean_steps)
+		return;
+	rung = ladder_find(p, p->start.step);
+	if (rung == NULL || rung->standing == STANDING_BAD || rung->standing == STANDING_NONE)
+		return;
+	rung->clean = 0;
+	rung->clean_step = rung->step;
+	decide_standing(m, rung, STANDING_SUSPECT);
+}
+
+struct rung *ladder_pick(struct policy *p, uint64_t before_step, uint64_t above_step)
+{
+	struct rung *best = NULL;
+
+	for (uint32_t i = 0; i < POLICY_RUNGS; i++) {
+		struct rung *rung = &p->rungs[i];
+
+		if (!rung_used(rung) || rung->standing == STANDING_NONE ||
+		    rung->standing == STANDING_BAD || rung->step >= before_step ||
+		    !step_later(rung->step, above_step))
+			continue;
+		if (best == NULL || rung->step > best->step)
+			best = rung;
+	}
+	return best;
+}
