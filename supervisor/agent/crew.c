@@ -1,5 +1,4 @@
 /* See crew.h. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -19,7 +18,9 @@
 #include "supervisor/agent/output.h"
 #include "supervisor/agent/rankenv.h"
 #include "supervisor/agent/ring.h"
+#include "supervisor/agent/shm.h"
 #include "supervisor/agent/sweep.h"
+#include "supervisor/agent/tell.h"
 #include "supervisor/clock.h"
 
 #define POLL_MS 10                 /* how often the rings are looked at */
@@ -38,7 +39,8 @@ struct member {
 struct crew {
 	struct crew_setup setup;
 	char run_hex[33]; /* of the run id */
-	char path[512];
+	struct shm shm;
+	char path[SHM_PATH_MAX];
 	struct deathwatch *watch;
 	struct event *news, *poll, *clear_timer;
 	int news_fd;
@@ -59,17 +61,9 @@ struct crew {
 
 /* --- names --------------------------------------------------------------------------------------------- */
 
-static const char *channel_path(struct crew *c, uint32_t attempt, uint32_t rank)
-{
-	snprintf(c->path, sizeof(c->path), "%s/holdfast-%.16s-%u-%u.channel",
-	    c->setup.options->shm_dir, c->run_hex, attempt, rank);
-	return c->path;
-}
-
 const char *crew_snapshot_path(struct crew *c, uint32_t rank)
 {
-	snprintf(c->path, sizeof(c->path), "%s/holdfast-%.16s-rank-%u.snapshot",
-	    c->setup.options->shm_dir, c->run_hex, rank);
+	shm_snapshot_path(&c->shm, rank, c->path);
 	return c->path;
 }
 
@@ -80,90 +74,41 @@ static void log_path(
 	    rank, end);
 }
 
-/* Remove the run's shared memory: everything of attempts up to `attempt`; with all, the snapshots too. */
-static void remove_shared(struct crew *c, uint32_t attempt, bool all)
+static struct tell say(const struct crew *c, uint32_t rank)
 {
-	DIR *dir = opendir(c->setup.options->shm_dir);
-	char prefix[64];
-	int length = snprintf(prefix, sizeof(prefix), "holdfast-%.16s-", c->run_hex);
-
-	for (struct dirent *e; dir != NULL && (e = readdir(dir)) != NULL;) {
-		if (strncmp(e->d_name, prefix, (size_t)length) != 0)
-			continue;
-		char *end;
-		unsigned long of = strtoul(e->d_name + length, &end, 10);
-		bool numbered = end != e->d_name + length;
-		bool channel = strstr(e->d_name, ".channel") != NULL;
-
-		/* A channel goes when the journal holds what is in it, not here. */
-		if (all || (numbered && of <= attempt && !channel))
-			unlinkat(dirfd(dir), e->d_name, 0);
-	}
-	if (dir != NULL)
-		closedir(dir);
+	return (struct tell){.link = c->setup.link, .attempt = c->attempt, .rank = rank};
 }
 
 /* --- saying what is seen -------------------------------------------------------------------------------- */
 
-static void tell_connected(struct crew *c, uint32_t rank, uint32_t pid)
-{
-	struct record_connected *r = link_record(RECORD_CONNECTED, sizeof(*r), 0);
-
-	r->rank = rank;
-	r->attempt = c->attempt;
-	r->pid = pid;
-	r->version = CHANNEL_VERSION;
-	link_post(c->setup.link, &r->head, 0);
-}
-
-static void tell_death(struct crew *c, uint32_t rank, const struct death_news *news)
+static void notice_death(struct crew *c, uint32_t rank, const struct death_news *news)
 {
 	struct member *m = &c->members[rank];
-	struct record_death *r;
 
 	if (m->death_told)
 		return;
 	m->death_told = true;
-	r = link_record(RECORD_DEATH, sizeof(*r), 0);
-	r->rank = rank;
-	r->attempt = c->attempt;
-	r->wait_status = news->wait_status;
-	r->status_known = news->status_known;
-	r->source = news->reserved;
-	link_post(c->setup.link, &r->head, news->monotonic_ns);
+	tell_death(say(c, rank), news);
 }
 
-static void tell_crashing(struct crew *c, uint32_t rank, uint64_t monotonic_ns)
+static void notice_crash(struct crew *c, uint32_t rank, uint64_t monotonic_ns)
 {
 	struct member *m = &c->members[rank];
-	struct record_crashing *r;
 
 	if (m->crash_told || m->ring.map == NULL)
 		return;
 	m->crash_told = true;
-	r = link_record(RECORD_CRASHING, sizeof(*r), 0);
-	r->rank = rank;
-	r->attempt = c->attempt;
-	r->tid = atomic_load(&m->ring.map->control.crash_tid);
-	r->signal = (int32_t)atomic_load(&m->ring.map->control.crash_signal);
-	r->address = atomic_load(&m->ring.map->control.crash_address);
-	link_post(c->setup.link, &r->head, monotonic_ns);
+	tell_crashing(say(c, rank), &m->ring.map->control, monotonic_ns);
 }
 
-static void tell_damage(struct crew *c, uint32_t rank)
+static void notice_damage(struct crew *c, uint32_t rank)
 {
 	struct ring *ring = &c->members[rank].ring;
-	struct record_damage *r;
 
 	if (!ring->damaged || ring->damage_reported)
 		return;
 	ring->damage_reported = true;
-	r = link_record(RECORD_DAMAGE, sizeof(*r), 0);
-	r->rank = rank;
-	r->attempt = ring->attempt;
-	r->offset = ring->damage_offset;
-	r->value = ring->damage_value;
-	link_post(c->setup.link, &r->head, 0);
+	tell_damage((struct tell){.link = c->setup.link, .attempt = ring->attempt, .rank = rank}, ring);
 }
 
 static void on_news(evutil_socket_t fd, short what, void *argument)
@@ -176,11 +121,11 @@ static void on_news(evutil_socket_t fd, short what, void *argument)
 		if (news.attempt != c->attempt || news.rank >= c->rank_count ||
 		    c->members[news.rank].pid == 0)
 			continue;
-		news.reserved = DEATH_FUTEX;
+		news.source = DEATH_FUTEX;
 		if (news.kind == NEWS_CRASHING)
-			tell_crashing(c, news.rank, news.monotonic_ns);
+			notice_crash(c, news.rank, news.monotonic_ns);
 		else
-			tell_death(c, news.rank, &news);
+			notice_death(c, news.rank, &news);
 	}
 }
 
@@ -259,8 +204,7 @@ void crew_pump(struct crew *c)
 	}
 	pump_rings(c);
 	for (uint32_t rank = 0; rank < c->rank_count; rank++)
-		if (c->members[rank].ring.damaged && !c->members[rank].ring.damage_reported)
-			tell_damage(c, rank);
+		notice_damage(c, rank);
 }
 
 void crew_rewind(struct crew *c)
@@ -288,7 +232,7 @@ static void look_for_connection(struct crew *c, uint32_t rank)
 		return;
 	m->connected = true;
 	deathwatch_add(c->watch, m->ring.map, rank, c->attempt, m->pid);
-	tell_connected(c, rank, pid);
+	tell_connected(say(c, rank), pid);
 }
 
 static void on_poll(evutil_socket_t fd, short what, void *argument)
@@ -352,22 +296,10 @@ static MUST_CHECK enum status make_ring(
 		memcpy(head.resume_path, path, strlen(path) + 1);
 	snprintf(
 	    head.snapshot_path, sizeof(head.snapshot_path), "%.199s", crew_snapshot_path(c, rank));
-	const char *file = channel_path(c, start->attempt, rank);
-
+	shm_channel_path(&c->shm, start->attempt, rank, c->path);
 	/* An agent that died while it started this attempt may have left one. */
-	unlink(file);
-	return ring_create(&c->members[rank].ring, file, &head, NULL);
-}
-
-static void tell_spawn_failed(struct crew *c, uint32_t rank, enum spawn_stage stage, int error)
-{
-	struct record_spawn *r = link_record(RECORD_SPAWN, sizeof(*r), 0);
-
-	r->rank = rank;
-	r->attempt = c->attempt;
-	r->stage = stage;
-	r->error = error;
-	link_post(c->setup.link, &r->head, 0);
+	unlink(c->path);
+	return ring_create(&c->members[rank].ring, c->path, &head, NULL);
 }
 
 static bool start_rank(struct crew *c, uint32_t rank)
@@ -398,18 +330,12 @@ static bool start_rank(struct crew *c, uint32_t rank)
 
 	free(environment);
 	if (!started) {
-		tell_spawn_failed(c, rank, result.stage, result.error);
+		tell_spawn_failed(say(c, rank), result.stage, result.error);
 		return false;
 	}
 	m->pid = result.pid;
 	m->pidfd = result.pidfd;
-	struct record_started *r = link_record(RECORD_STARTED, sizeof(*r), 0);
-
-	r->rank = rank;
-	r->attempt = c->attempt;
-	r->pid = (uint32_t)result.pid;
-	r->process_start = result.process_start;
-	link_post(c->setup.link, &r->head, 0);
+	tell_started(say(c, rank), &result);
 	return true;
 }
 
@@ -436,7 +362,7 @@ void crew_start(struct crew *c, const struct decision_start *start, const char *
 			break;
 		}
 	if (!ready)
-		tell_spawn_failed(c, rank, SPAWN_PREPARE, error);
+		tell_spawn_failed(say(c, rank), SPAWN_PREPARE, error);
 	for (rank = 0; rank < c->rank_count && ready; rank++)
 		ready = start_rank(c, rank);
 	output_seal(c->output);
@@ -474,20 +400,15 @@ static bool alive(const struct crew *c)
 	return false;
 }
 
-static void tell_clear(struct crew *c, uint32_t stuck, uint32_t stuck_pid)
+/* stuck_pid 0: nothing of the attempt is left. */
+static void end_clearing(struct crew *c, uint32_t stuck_pid)
 {
-	struct record_clear *r = link_record(RECORD_CLEAR, sizeof(*r), 0);
-
-	r->attempt = c->clearing;
-	r->swept = c->swept;
-	r->stuck = stuck;
-	r->stuck_pid = stuck_pid;
 	c->clear_deadline_ns = 0;
-	if (stuck == 0) {
+	if (stuck_pid == 0) {
 		c->cleared = c->clearing > c->attempt ? c->clearing : c->attempt;
-		remove_shared(c, c->cleared, false);
+		shm_remove_attempts(&c->shm, c->cleared);
 	}
-	link_post(c->setup.link, &r->head, 0);
+	tell_clear((struct tell){.link = c->setup.link, .attempt = c->clearing}, c->swept, stuck_pid);
 }
 
 static struct sweep_result sweep(struct crew *c)
@@ -528,12 +449,12 @@ static void clear_on(struct crew *c)
 		c->swept += left.found;
 		stuck_pid = left.stuck_pid;
 		if (left.found == 0) {
-			tell_clear(c, 0, 0);
+			end_clearing(c, 0);
 			return;
 		}
 	}
 	if (now >= c->clear_deadline_ns) {
-		tell_clear(c, 1, stuck_pid);
+		end_clearing(c, stuck_pid);
 		return;
 	}
 	event_add(c->clear_timer, &again);
@@ -557,35 +478,21 @@ void crew_clear(struct crew *c, const struct decision_clear *clear)
 	clear_on(c);
 }
 
-static void tell_exit(struct crew *c, uint32_t rank, int wait_status, const struct rusage *usage)
-{
-	struct member *m = &c->members[rank];
-	struct record_exit *r = link_record(RECORD_EXIT, sizeof(*r), 0);
-
-	r->rank = rank;
-	r->attempt = c->attempt;
-	r->wait_status = wait_status;
-	r->oom_killed = WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL &&
-	    m->killed_ns == 0 && read_oom_kills() > c->oom_kills;
-	r->cpu_ns = (uint64_t)(usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) * 1000000000ull +
-	    (uint64_t)(usage->ru_utime.tv_usec + usage->ru_stime.tv_usec) * 1000ull;
-	r->resident_max_bytes = (uint64_t)usage->ru_maxrss * 1024u;
-	link_post(c->setup.link, &r->head, 0);
-}
-
 static void rank_ended(struct crew *c, uint32_t rank, int wait_status, const struct rusage *usage)
 {
 	struct member *m = &c->members[rank];
 	struct death_news news = {.monotonic_ns = clock_monotonic_ns(),
 	    .wait_status = wait_status,
 	    .status_known = 1,
-	    .reserved = DEATH_PIDFD};
+	    .source = DEATH_PIDFD};
 
 	/* It may have connected, crashed and died between two looks. */
 	look_for_connection(c, rank);
 	on_news(c->news_fd, 0, c);
-	tell_death(c, rank, &news);
-	tell_exit(c, rank, wait_status, usage);
+	notice_death(c, rank, &news);
+	tell_exit(say(c, rank), wait_status, usage,
+	    WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL && m->killed_ns == 0 &&
+		read_oom_kills() > c->oom_kills);
 	deathwatch_forget(c->watch, rank);
 	if (m->pidfd >= 0)
 		close(m->pidfd);
@@ -595,25 +502,15 @@ static void rank_ended(struct crew *c, uint32_t rank, int wait_status, const str
 		clear_on(c);
 }
 
-static void tell_stopped(struct crew *c, uint32_t rank, int number)
-{
-	struct record_stopped *r = link_record(RECORD_STOPPED, sizeof(*r), 0);
-
-	r->rank = rank;
-	r->attempt = c->attempt;
-	r->signal = number;
-	link_post(c->setup.link, &r->head, 0);
-}
-
 bool crew_child(struct crew *c, int pid, int wait_status, const struct rusage *usage)
 {
 	for (uint32_t rank = 0; rank < c->rank_count; rank++) {
 		if (c->members[rank].pid != pid)
 			continue;
 		if (WIFSTOPPED(wait_status))
-			tell_stopped(c, rank, WSTOPSIG(wait_status));
+			tell_stopped(say(c, rank), WSTOPSIG(wait_status));
 		else if (WIFCONTINUED(wait_status))
-			tell_stopped(c, rank, 0);
+			tell_stopped(say(c, rank), 0);
 		else
 			rank_ended(c, rank, wait_status, usage);
 		return true;
@@ -734,39 +631,25 @@ bool crew_output_pending(const struct crew *c, uint32_t attempt, uint32_t rank)
 	return attempt == c->attempt && rank < c->rank_count && output_pending(c->output, rank);
 }
 
-/* Channels that an agent before us left: their reports may not be in the journal yet. */
-static void adopt_rings(struct crew *c)
+/* A channel that an agent before us left: its reports may not be in the journal yet. */
+static void adopt_ring(void *context, uint32_t attempt, uint32_t rank, const char *path)
 {
-	DIR *dir = opendir(c->setup.options->shm_dir);
-	char prefix[64], path[512];
-	int length = snprintf(prefix, sizeof(prefix), "holdfast-%.16s-", c->run_hex);
+	struct crew *c = context;
+	struct ring ring;
 
-	for (struct dirent *e; dir != NULL && (e = readdir(dir)) != NULL;) {
-		unsigned attempt, rank;
-		char end[16];
-		struct ring ring;
-
-		if (strncmp(e->d_name, prefix, (size_t)length) != 0 ||
-		    sscanf(e->d_name + length, "%u-%u.%15s", &attempt, &rank, end) != 3 ||
-		    strcmp(end, "channel") != 0 || rank >= c->rank_count)
-			continue;
-		snprintf(path, sizeof(path), "%s/%.200s", c->setup.options->shm_dir, e->d_name);
-		if (ring_adopt(&ring, path, NULL) != STATUS_OK)
-			continue;
-		if (ring.attempt != attempt || ring.rank != rank) {
-			ring_fini(&ring, false); /* scribbled over: nothing of it is believed */
-			continue;
-		}
-		/* Only the newest attempt can hold anything that is not in the journal. */
-		if (c->members[rank].ring.map != NULL && c->members[rank].ring.attempt > attempt) {
-			ring_fini(&ring, true);
-			continue;
-		}
-		ring_fini(&c->members[rank].ring, true);
-		c->members[rank].ring = ring;
+	if (rank >= c->rank_count || ring_adopt(&ring, path, NULL) != STATUS_OK)
+		return;
+	if (ring.attempt != attempt || ring.rank != rank) {
+		ring_fini(&ring, false); /* scribbled over: nothing of it is believed */
+		return;
 	}
-	if (dir != NULL)
-		closedir(dir);
+	/* Only the newest attempt can hold anything that is not in the journal. */
+	if (c->members[rank].ring.map != NULL && c->members[rank].ring.attempt > attempt) {
+		ring_fini(&ring, true);
+		return;
+	}
+	ring_fini(&c->members[rank].ring, true);
+	c->members[rank].ring = ring;
 }
 
 enum status crew_new(const struct crew_setup *setup, struct crew **out, struct cause *why)
@@ -783,6 +666,7 @@ enum status crew_new(const struct crew_setup *setup, struct crew **out, struct c
 	c->rank_count = rank_count;
 	for (unsigned i = 0; i < 16; i++)
 		snprintf(c->run_hex + 2 * i, 3, "%02x", setup->options->run_id[i]);
+	c->shm = (struct shm){.dir = setup->options->shm_dir, .run_hex = c->run_hex};
 	for (uint32_t rank = 0; rank < rank_count; rank++)
 		c->members[rank].pidfd = -1;
 	c->port_fd = rankenv_reserve_port(&c->port);
@@ -806,7 +690,7 @@ enum status crew_new(const struct crew_setup *setup, struct crew **out, struct c
 		return status;
 	}
 	event_add(c->news, NULL);
-	adopt_rings(c);
+	shm_each_channel(&c->shm, adopt_ring, c);
 	*out = c;
 	return STATUS_OK;
 }
@@ -822,7 +706,7 @@ void crew_free(struct crew *c, bool remove)
 		ring_fini(&c->members[rank].ring, false);
 	}
 	if (remove)
-		remove_shared(c, c->attempt, true);
+		shm_remove_all(&c->shm);
 	deathwatch_free(c->watch);
 	if (c->news != NULL)
 		event_free(c->news);

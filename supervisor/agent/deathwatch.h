@@ -28,7 +28,7 @@ struct death_news { /* written whole into the pipe */
 	uint32_t rank, attempt;
 	int32_t wait_status;
 	uint32_t status_known;
-	uint32_t reserved;
+	uint32_t source; /* enum death_source; filled by who reads the news */
 	uint64_t monotonic_ns;
 };
 
