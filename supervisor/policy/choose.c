@@ -26,6 +26,21 @@ static uint64_t before_step(const struct policy *p)
 	return lesser(before, p->floor_step);
 }
 
+/* Nothing is left below the floor, but a rung above it is: what did not work once is better than all work lost. */
+static bool lift_floor(struct policy *p)
+{
+	uint64_t floor_step = p->floor_step;
+
+	p->floor_step = STEP_NONE;
+	if (floor_step != STEP_NONE && ladder_pick(p, before_step(p), STEP_NONE) != NULL) {
+		p->choice.before_step = before_step(p);
+		p->choice.below_step = STEP_NONE;
+		return true;
+	}
+	p->floor_step = floor_step;
+	return false;
+}
+
 void choose_begin(struct moment *m)
 {
 	struct policy *p = m->p;
@@ -77,6 +92,8 @@ static void try_next(struct moment *m)
 	struct choice *c = &p->choice;
 	struct rung *rung = ladder_pick(p, lesser(c->before_step, c->below_step), c->memory_step);
 
+	if (rung == NULL && c->memory_step == STEP_NONE && c->unread == 0 && lift_floor(p))
+		rung = ladder_pick(p, c->before_step, STEP_NONE);
 	if (rung != NULL && RULE(RULE_VERIFY)) {
 		c->stage = CHOOSING_VERIFY;
 		c->rung_step = rung->step;

@@ -63,6 +63,7 @@ static void begin_anew(struct moment *m, const struct record_agent *hello, bool 
 		if (p->ending == END_STOPPED && p->asked == 0)
 			p->ending = 0;
 		budget_reset(p);
+		p->floor_step = STEP_NONE;
 	}
 	if (p->state == RUN_ENDED)
 		p->end_reason = 0;

@@ -76,6 +76,19 @@ static void open_incident(struct policy *p, const struct suspicion *s, enum inci
 	}
 }
 
+static bool signal_is_crash(int32_t number)
+{
+	return number == SIGNAL_ILL || number == SIGNAL_ABRT || number == SIGNAL_BUS ||
+	    number == SIGNAL_FPE || number == SIGNAL_SEGV;
+}
+
+/* The program ended by itself before it had made one step of the state that it loaded from a file. */
+static bool state_failed(const struct policy *p, const struct suspicion *s)
+{
+	return p->start.source == START_FILE && p->attempt_step == STEP_NONE &&
+	    (s->fault == FAULT_EXIT || (s->fault == FAULT_SIGNAL && signal_is_crash(s->detail)));
+}
+
 uint32_t incident_declare(struct moment *m, const struct suspicion *s, enum incident_way way)
 {
 	struct policy *p = m->p;
@@ -101,7 +114,7 @@ uint32_t incident_declare(struct moment *m, const struct suspicion *s, enum inci
 	f->age = p->incident_count;
 	f->good_step = p->good_step;
 	open_incident(p, s, way);
-	if (way == INCIDENT_RESTART && again && RULE(RULE_FLOOR))
+	if (way == INCIDENT_RESTART && (again || state_failed(p, s)) && RULE(RULE_FLOOR))
 		p->floor_step = lesser(
 		    p->floor_step, p->start.source == START_SCRATCH ? 0 : p->start.step);
 	return p->incident_count;

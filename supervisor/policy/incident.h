@@ -20,7 +20,9 @@ enum incident_way {
 
 /*
  * Declare a fault: DECISION_FAULT, its number is returned.  A restart for a fingerprint that was seen since the
- * last progress sets the floor: the next attempt starts from an older state than this one did.
+ * last progress sets the floor: the next attempt starts from an older state than this one did.  So does the first
+ * restart of a program that ended by itself before it had made a step of a file: a digest says only that the file is
+ * what it was when it was digested.
  */
 uint32_t incident_declare(struct moment *m, const struct suspicion *s, enum incident_way way);
 

@@ -21,7 +21,12 @@
 #define POLICY_CAPTURES 4u /* ranks of a stall whose stacks are taken */
 
 /* Linux' numbers on every machine that Holdfast runs on; the policy includes no system header. */
+#define SIGNAL_ILL 4
+#define SIGNAL_ABRT 6
+#define SIGNAL_BUS 7
+#define SIGNAL_FPE 8
 #define SIGNAL_KILL 9
+#define SIGNAL_SEGV 11
 #define SIGNAL_TERM 15
 #define SIGNAL_CONT 18
 

@@ -377,6 +377,54 @@ static void test_loop_steps_down(void **unused)
 	assert_int_equal(surveyed_before(), 10);
 }
 
+/* A rung whose program ends before it makes a step of it is not loaded again while an older one is left, and the
+ * way down never ends at the beginning while any rung is whole. */
+static void test_failed_load_steps_down(void **unused)
+{
+	(void)unused;
+	bed_up(&b);
+	bed_rows(&b, 1, 3);
+	bed_checkpoint(&b, 3, 2);
+	bed_rows(&b, 4, 6);
+	bed_checkpoint(&b, 6, 2);
+	fail_and_clear(9);
+	no_memory();
+	expect_verify(6);
+	bed_verified(&b, 6, VERIFY_OK);
+	bed_turn(&b, BED_MS);
+	expect_start(START_FILE, 6);
+	begin_attempt();
+	fail_and_clear(65 << 8);
+	no_memory();
+	expect_verify(3);
+	bed_verified(&b, 3, VERIFY_OK);
+	bed_turn(&b, BED_MS);
+	expect_start(START_FILE, 3);
+	begin_attempt();
+	fail_and_clear(65 << 8);
+	no_memory();
+	expect_verify(6);
+}
+
+/* What is killed from outside says nothing of the file it loaded. */
+static void test_killed_load_is_repeated(void **unused)
+{
+	(void)unused;
+	bed_up(&b);
+	bed_rows(&b, 1, 3);
+	bed_checkpoint(&b, 3, 2);
+	bed_rows(&b, 4, 6);
+	bed_checkpoint(&b, 6, 2);
+	fail_and_clear(9);
+	no_memory();
+	bed_verified(&b, 6, VERIFY_OK);
+	bed_turn(&b, BED_MS);
+	begin_attempt();
+	fail_and_clear(9);
+	no_memory();
+	expect_verify(6);
+}
+
 /* A file that was written again is not what was digested. */
 static void test_rewritten_checkpoint(void **unused)
 {
@@ -481,6 +529,8 @@ int main(void)
 	    TEST(test_onset_in_steps_done_again),
 	    TEST(test_onset_spoils_rungs),
 	    TEST(test_loop_steps_down),
+	    TEST(test_failed_load_steps_down),
+	    TEST(test_killed_load_is_repeated),
 	    TEST(test_rewritten_checkpoint),
 	    TEST(test_shards),
 	    TEST(test_flood_of_checkpoints),
