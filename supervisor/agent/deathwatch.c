@@ -142,13 +142,11 @@ static void look(struct watcher *w, struct watched *one)
 	one->lock_value = value;
 }
 
-/* Fill words with what is to be waited for, and owners with whose each is. */
+/* Fill words behind the first with what is to be waited for, and owners with whose each is. */
 static unsigned collect(struct watcher *w, struct futex_waitv words[], struct watched *owners[])
 {
 	unsigned count = 1;
 
-	words[0] = (struct futex_waitv){
-	    .val = atomic_load(&w->changed), .uaddr = (uintptr_t)&w->changed, .flags = FUTEX_32};
 	for (unsigned i = 0; i < WATCH_PER_THREAD; i++) {
 		struct watched *one = &w->watched[i];
 
@@ -177,7 +175,13 @@ static void *watch(void *argument)
 	struct watched *owners[1 + 2 * WATCH_PER_THREAD];
 
 	pthread_mutex_lock(&w->mutex);
-	while (!atomic_load(&w->stop)) {
+	for (;;) {
+		/* Read before what it speaks for: a change behind this line is a value that is not waited on. */
+		words[0] = (struct futex_waitv){.val = atomic_load(&w->changed),
+		    .uaddr = (uintptr_t)&w->changed,
+		    .flags = FUTEX_32};
+		if (atomic_load(&w->stop))
+			break;
 		unsigned count = collect(w, words, owners);
 
 		/* The mutex is not held while waiting; futex_waitv itself never writes to the words, and a

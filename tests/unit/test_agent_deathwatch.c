@@ -28,6 +28,7 @@
 
 #define DEADLINE_MS 20000
 #define QUIET_MS 150
+#define ENDS 12000u
 
 static struct cause why;
 
@@ -506,6 +507,24 @@ static void a_hundred_ranks(void **state)
 	deathwatch_free(w);
 }
 
+/* A watch that ends in the very moment in which its thread begins to wait ends all the same. */
+static void ends_at_any_moment(void **state)
+{
+	(void)state;
+	alarm(DEADLINE_MS / 1000);
+	for (unsigned i = 0; i < ENDS; i++) {
+		struct deathwatch *w;
+		int fd;
+
+		assert_int_equal(deathwatch_new(1, &w, &fd, &why), STATUS_OK);
+		for (unsigned delay = 0; delay < i % 64; delay++)
+			(void)clock_monotonic_ns();
+		deathwatch_forget(w, 0);
+		deathwatch_free(w);
+	}
+	alarm(0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -516,6 +535,7 @@ int main(void)
 	    cmocka_unit_test(a_scribbling_neighbour),
 	    cmocka_unit_test(forgotten_is_untouched),
 	    cmocka_unit_test(a_hundred_ranks),
+	    cmocka_unit_test(ends_at_any_moment),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
