@@ -128,7 +128,8 @@ static void emit_gap(struct rows *rows, uint32_t rank, struct report *report)
 
 	gap->rank = rank;
 	gap->attempt = rows->attempt;
-	gap->first_ring_seq = report->it.ring_seq - report->lost_count;
+	gap->first_ring_seq = report->it.ring_seq - report->lost_count +
+	    (report->it.kind == ITERATION_LOST);
 	gap->count = report->lost_count;
 	report->lost_count = 0;
 	rows->emit(rows->context, &gap->head);
@@ -262,7 +263,7 @@ static void pass_others(struct rows *rows)
 				break;
 			if (report->it.kind == ITERATION_PHASE)
 				emit_phase(rows, rank, report);
-			else
+			else if (report->it.kind == ITERATION_CHECKPOINT)
 				emit_saved(rows, rank, report);
 			queue_pop(q);
 		}
@@ -336,8 +337,10 @@ enum status rows_add(struct rows *rows, uint32_t attempt, uint32_t rank, const s
 		return STATUS_SYS;
 	if (path != NULL && (copy = strdup(path)) == NULL)
 		return STATUS_SYS;
-	*queue_at(q, q->count) = (struct report){
-	    .it = *it, .time_ns = time_ns, .lost_count = it->ring_seq - q->ring_seq - 1, .path = copy};
+	*queue_at(q, q->count) = (struct report){.it = *it,
+	    .time_ns = time_ns,
+	    .lost_count = it->ring_seq - q->ring_seq - (it->kind != ITERATION_LOST),
+	    .path = copy};
 	q->ring_seq = it->ring_seq;
 	q->expected = true;
 	q->count++;

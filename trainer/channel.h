@@ -11,7 +11,8 @@
  * control.head with release order; the agent reads slots below head and stores control.tail after the
  * supervisor has made them durable (exactly once, H2, H3).  head and tail count slots since the start of
  * the attempt; slot i lies at i % CHANNEL_RING.  When head - tail = CHANNEL_RING, the report is dropped but
- * takes its ring_seq all the same, so that the next slot shows the hole.  The producer never waits (H11).
+ * takes its ring_seq all the same, so that the next slot shows the hole, and control.lost_seq one that no slot
+ * follows.  The producer never waits (H11).
  *
  * control.lock is a pthread robust, process-shared mutex that the trainer's main thread holds from
  * holdfast_open() to holdfast_close() or its end.  Its futex word is its first 32 bits (glibc on Linux; a
@@ -57,7 +58,12 @@ struct channel_head {
 	char snapshot_path[200]; /* file of this rank's snapshots (trainer/snapshot.h) */
 };
 
-enum iteration_kind { ITERATION_STEP = 1, ITERATION_PHASE = 2, ITERATION_CHECKPOINT = 3 };
+enum iteration_kind {
+	ITERATION_STEP = 1,
+	ITERATION_PHASE = 2,
+	ITERATION_CHECKPOINT = 3,
+	ITERATION_LOST = 4, /* never in a slot: the agent says so that nothing follows what was lost up to ring_seq */
+};
 
 /* One slot.  Also what the agent sends to the supervisor, unchanged. */
 struct iteration {
@@ -94,7 +100,8 @@ struct channel_control {
 	_Atomic uint32_t waiting;
 	_Atomic uint32_t connected; /* pid, once lock is held */
 	_Atomic uint32_t leaving; /* 1: holdfast_close() was called; an owner's death means nothing */
-	_Atomic uint32_t checkpoint_taken;  /* last checkpoint_asked that was seen */
+	_Atomic uint32_t checkpoint_taken; /* last checkpoint_asked that was seen */
+	_Atomic uint64_t lost_seq; /* ring_seq of the last report that found no room; 0: none */
 	alignas(64) _Atomic uint32_t alarm; /* futex word */
 	_Atomic uint32_t crash_tid;
 	_Atomic uint32_t crash_signal;

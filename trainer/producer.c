@@ -14,8 +14,11 @@ struct iteration *producer_claim(struct producer *p)
 	/* The agent's cursor lies in a line that the agent writes: it is fetched only when it may matter. */
 	if (p->head - p->tail >= CHANNEL_RING) {
 		p->tail = atomic_load_explicit(&p->map->control.tail, memory_order_acquire);
-		if (p->head - p->tail >= CHANNEL_RING)
+		if (p->head - p->tail >= CHANNEL_RING) {
+			atomic_store_explicit(
+			    &p->map->control.lost_seq, p->ring_seq, memory_order_relaxed);
 			return NULL;
+		}
 	}
 	return &p->map->ring[p->head % CHANNEL_RING];
 }

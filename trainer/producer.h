@@ -3,7 +3,7 @@
  *
  * Everything it must remember lies here, in the trainer's own memory, so that nothing that somebody writes into
  * the mapping can lead it outside of the ring.  A report that finds the ring full is dropped but takes its
- * ring_seq, so that the next one shows the hole (H3).
+ * ring_seq, so that the next one, or control.lost_seq, shows the hole (H3).
  */
 #ifndef TRAINER_PRODUCER_H
 #define TRAINER_PRODUCER_H

@@ -405,6 +405,8 @@ static void end_clearing(struct crew *c, uint32_t stuck_pid)
 {
 	c->clear_deadline_ns = 0;
 	if (stuck_pid == 0) {
+		for (uint32_t rank = 0; rank < c->rank_count; rank++)
+			ring_end(&c->members[rank].ring);
 		c->cleared = c->clearing > c->attempt ? c->clearing : c->attempt;
 		shm_remove_attempts(&c->shm, c->cleared);
 	}

@@ -9,6 +9,7 @@
 
 #include "supervisor/agent/guard.h"
 #include "supervisor/agent/ring.h"
+#include "supervisor/clock.h"
 
 /* Whether the trainer may have made up this slot. */
 static bool slot_plausible(const struct iteration *it, uint64_t last_seq)
@@ -120,11 +121,18 @@ static void mark_damage(struct ring *ring, uint64_t offset, uint64_t value)
 	ring->damage_value = value;
 }
 
+void ring_end(struct ring *ring)
+{
+	if (ring->map != NULL)
+		ring->lost_seq = atomic_load_explicit(
+		    &ring->map->control.lost_seq, memory_order_relaxed);
+}
+
 bool ring_has_more(const struct ring *ring)
 {
 	return ring->map != NULL && !ring->damaged &&
 	    (atomic_load_explicit(&ring->map->control.head, memory_order_acquire) != ring->sent ||
-		guard_tripped(ring->guard));
+		ring->lost_seq > ring->last_seq || guard_tripped(ring->guard));
 }
 
 /* The path of an announced checkpoint, when the mail slot still holds it. */
@@ -156,6 +164,14 @@ uint32_t ring_read(struct ring *ring, struct iteration *out, uint32_t max, char 
 	if (head - ring->tail > CHANNEL_RING || head < ring->sent) {
 		mark_damage(ring, offsetof(struct channel, control.head), head);
 		return 0;
+	}
+	if (ring->sent == head && ring->lost_seq > ring->last_seq) {
+		ring->last_seq = ring->lost_seq;
+		*out = (struct iteration){.ring_seq = ring->lost_seq,
+		    .kind = ITERATION_LOST,
+		    .monotonic_ns = clock_monotonic_ns(),
+		    .check = CHANNEL_MAGIC ^ ring->lost_seq};
+		return 1;
 	}
 	while (count < max && ring->sent < head) {
 		const struct iteration *slot = &ring->map->ring[ring->sent % CHANNEL_RING];

@@ -21,6 +21,7 @@ struct ring {
 	uint64_t given;       /* slots below it were given out at least once */
 	uint64_t last_seq;    /* ring_seq of the last slot given out */
 	uint64_t durable_seq; /* ring_seq of the last durable slot */
+	uint64_t lost_seq; /* the trainer is gone, and so are its reports up to this one; 0: not so */
 	bool damaged;
 	bool damage_reported;
 	uint64_t damage_offset, damage_value;
@@ -41,11 +42,14 @@ MUST_CHECK enum status ring_adopt(struct ring *ring, const char *path, struct ca
 void ring_fini(struct ring *ring, bool remove);
 
 /*
- * Copy out the next reports, at most max.
+ * Copy out the next reports, at most max; after ring_end(), an ITERATION_LOST where no slot shows a hole.
  * path_out	RECORD_TEXT_MAX bytes; filled for a checkpoint, which then is the only one of the call.
  * Returns how many; 0 when there are none, or the ring is damaged.
  */
 uint32_t ring_read(struct ring *ring, struct iteration *out, uint32_t max, char *path_out);
+
+/* Nobody writes to the channel any more: reports that were lost behind the last slot are to be told of. */
+void ring_end(struct ring *ring);
 
 /* True when ring_read() would give something. */
 bool ring_has_more(const struct ring *ring);

@@ -261,6 +261,31 @@ static void a_gap(void **state)
 	finish(rows, &o);
 }
 
+/* Lost with nothing behind it: the gap stands behind the rank's own last row. */
+static void a_gap_at_the_end(void **state)
+{
+	struct outcome o;
+	struct rows *rows = start(&o, 2, 2);
+	struct iteration lost = report(ITERATION_LOST, 5, 0);
+
+	(void)state;
+	add(rows, 0, 1, 0);
+	add(rows, 0, 2, 1);
+	add(rows, 1, 1, 0);
+	rows_exit(rows, 1, 0);
+	for (unsigned again = 0; again < 2; again++)
+		assert_int_equal(rows_add(rows, 1, 0, &lost, 3 * SECOND_NS, NULL), STATUS_OK);
+	rows_flush(rows, 1);
+	assert_int_equal(o.count, 3);
+	assert_int_equal(row_at(&o, 1)->step, 1);
+	const struct record_gap *gap = (const struct record_gap *)o.records[2];
+
+	assert_int_equal(gap->head.kind, RECORD_GAP);
+	assert_int_equal(gap->first_ring_seq, 3);
+	assert_int_equal(gap->count, 3);
+	finish(rows, &o);
+}
+
 static void skipped_steps(void **state)
 {
 	struct outcome o;
@@ -610,6 +635,7 @@ int main(void)
 	    cmocka_unit_test(saturating_durations),
 	    cmocka_unit_test(a_rank_ahead),
 	    cmocka_unit_test(a_gap),
+	    cmocka_unit_test(a_gap_at_the_end),
 	    cmocka_unit_test(skipped_steps),
 	    cmocka_unit_test(a_rank_that_never_connects),
 	    cmocka_unit_test(a_rank_that_exits),

@@ -155,25 +155,22 @@ class Hostile(unittest.TestCase):
             took = time.monotonic() - began
             self.assertEqual(status, 0, run.output())
             said = int((scratch / "run" / "logs" / "attempt-001" / "rank-0000.out").read_text())
-            reports, lost, gaps, last_step = self.tally(run)
+            reports, lost, gaps = self.tally(run)
             size = (scratch / "run" / "journal" / "data.mdb").stat().st_size
             print(f"flood: {said} steps in {took:.1f} s, {reports} reports in the journal, {lost} lost in {gaps} gaps, "
                   f"{size >> 20} MiB, most memory in kB {most}")
             self.assertLess(took, self.seconds + 10, "time to the end")
             for name, kb in most.items():
                 self.assertLess(kb, RSS_MAX_KB, f"memory of {name}")
-            # A step is a report, and so is the phase that the first one entered.  What was dropped after the last
-            # report that found room has nothing behind it that shows the hole: at most a ring's length of time.
+            # A step is a report, and so is the phase that the first one entered.
             self.assertGreaterEqual(reports, 8192)
-            self.assertLessEqual(reports + lost, said + 1)
-            self.assertEqual(last_step, reports + lost - 1)
-            self.assertGreater(last_step, said * 0.9)
+            self.assertEqual(reports + lost, said + 1)
             self.assertEqual(list(pathlib.Path("/dev/shm").glob(f"holdfast-{self.run_id[:16]}*")), [])
 
     def tally(self, run):
-        """(reports, reports in gaps, gaps, last step) of rank 0, in order, of a journal too long to hold."""
+        """(reports, reports in gaps, gaps) of rank 0, in order, of a journal too long to hold."""
         ring_seq = re.compile(r'"ring_seq":(\d+)')
-        expected, reports, lost, gaps, last_step = 1, 0, 0, 0, 0
+        expected, reports, lost, gaps = 1, 0, 0, 0
         with subprocess.Popen([self.tools.dump, run.directory / "journal"], stdout=subprocess.PIPE, text=True) as dump:
             for line in dump.stdout:
                 if line.startswith('{"kind":"step"'):
@@ -194,9 +191,8 @@ class Hostile(unittest.TestCase):
                 self.assertEqual(found, expected, "H3")
                 expected += 1
                 reports += 1
-                last = line
         self.assertEqual(dump.returncode, 0)
-        return reports, lost, gaps, json.loads(last)["step"]
+        return reports, lost, gaps
 
     def test_shout(self):
         with rig.Scratch() as scratch:
