@@ -33,9 +33,10 @@ enum keeper_kind {
 	 */
 	KEEPER_READY = 1,
 	/*
-	 * Files of the pattern are being written: original, step, and in size_bytes how large they are by now.  Said
-	 * at once (KEEPER_BEGINS) when a writing begins, then at most once a second.  For a pattern without {step} the
-	 * last step at the newest KEEPER_BEGINS is the step of the KEEPER_KEPT that follows.
+	 * Files of the pattern are being written: original, step, writing, and in size_bytes how large they are by
+	 * now.  Said at once (KEEPER_BEGINS) when a writing begins, then at most once a second.  For a pattern without
+	 * {step} the agent notes the last step at each KEEPER_BEGINS: it is that of the KEEPER_KEPT with the same
+	 * writing, which may come after the beginning of the next one.
 	 */
 	KEEPER_WRITING = 2,
 	/* A complete checkpoint has its kept copy and its digest, durably: every field but error. */
@@ -62,30 +63,38 @@ enum keeper_kind {
 };
 
 enum keeper_flag {
-	KEEPER_BEGINS = 1,    /* WRITING: the first word of this writing */
-	KEEPER_AGAIN = 2,     /* KEPT: it was kept before; the ordinal is the one it has had since */
+	KEEPER_BEGINS = 1, /* WRITING: the first word of this writing */
+	KEEPER_AGAIN = 2,  /* KEPT: it was kept before; the ordinal is the one it has had since */
 	KEEPER_DIRECTORY = 4, /* KEPT: a directory */
-	KEEPER_LINKED = 8,    /* KEPT: hard links to the original's files, which share their bytes */
+	KEEPER_LINKED = 8, /* KEPT: hard links to the original's files, which share their bytes */
 	KEEPER_IN_PLACE = 16, /* KEPT: nothing was copied (--mode inplace): kept equals original */
 	KEEPER_AT_START = 32, /* KEPT: it lay there, complete, when the keeper began */
 	KEEPER_POLLING = 64,  /* READY: no notices from this file system, it looks once a second */
+	/*
+	 * KEPT: its format has no check, it is complete as far as closing and quiet tell.  When the attempt had died
+	 * before this was said, it may be torn and is not to be trusted.
+	 */
+	KEEPER_UNCHECKED = 128,
+	/* KEPT: the script wrote the same bytes again; the ordinal is the one they have had since. */
+	KEEPER_REWRITTEN = 256,
 };
 
 /* One datagram of the socket.  What a kind does not mention is 0, STEP_NONE or "". */
 struct keeper_message {
-	uint32_t kind;       /* enum keeper_kind */
-	uint32_t flags;      /* enum keeper_flag */
-	uint64_t step;       /* from the name, or STEP_NONE */
-	uint64_t ordinal;    /* counts the kept checkpoints of the run from 1, over all its keepers */
+	uint32_t kind;    /* enum keeper_kind */
+	uint32_t flags;   /* enum keeper_flag */
+	uint64_t step;    /* from the name, or STEP_NONE */
+	uint64_t ordinal; /* counts the kept checkpoints of the run from 1, over all its keepers */
 	uint64_t size_bytes; /* of all its files */
 	uint64_t file_count;
-	uint8_t digest[16]; /* XXH3-128, canonical (big-endian); of a directory: see digest.h */
+	uint64_t writing;   /* counts the writings this keeper saw from 1; 0: it saw none */
+	uint8_t digest[16]; /* XXH3-128, canonical (big-endian); of a directory: see content.h */
 	int32_t error;      /* errno */
 	uint32_t finite;    /* as in struct record_rung */
 	char kept[RECORD_TEXT_MAX]; /* absolute, NUL-terminated, like the next */
 	char original[RECORD_TEXT_MAX];
 };
-static_assert(sizeof(struct keeper_message) == 64 + 2 * RECORD_TEXT_MAX, "keeper message");
+static_assert(sizeof(struct keeper_message) == 72 + 2 * RECORD_TEXT_MAX, "keeper message");
 
 /*
  * --pattern PATTERN --run-dir DIR --mode auto|link|copy|inplace --keep N --budget-bytes N
@@ -108,8 +117,8 @@ enum restore_flag {
 
 /* What helper-restore writes to standard output. */
 struct restore_answer {
-	int32_t error;  /* errno; 0: done.  EBADMSG: the kept copy is not what was kept */
-	uint32_t flags; /* enum restore_flag */
+	int32_t error;        /* errno; 0: done.  EBADMSG: the kept copy is not what was kept */
+	uint32_t flags;       /* enum restore_flag */
 	uint32_t moved_count; /* of files and directories that were moved aside */
 	uint32_t reserved;
 	char subject[RECORD_TEXT_MAX]; /* error is about this path */
