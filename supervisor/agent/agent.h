@@ -16,7 +16,7 @@
 
 /* What `holdfast run` was asked for.  Everything is borrowed and outlives the agent. */
 struct run_options {
-	const char *run_dir; /* absolute; exists, 0700, with journal/ logs/ checkpoints/ evidence/ inside */
+	const char *run_dir;  /* absolute; exists, 0700, with journal/ logs/ checkpoints/ inside */
 	const char *shm_dir;  /* absolute; "/dev/shm" unless told otherwise */
 	const char *work_dir; /* absolute: the directory the trainers start in */
 	char *const *command; /* NULL-terminated */

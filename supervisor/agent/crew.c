@@ -23,8 +23,10 @@
 #include "supervisor/agent/tell.h"
 #include "supervisor/clock.h"
 
-#define POLL_MS 10                 /* how often the rings are looked at */
-#define CLEAR_POLL_MS 2            /* how often a clearing attempt is looked at */
+#define POLL_MS 10      /* how often the rings are looked at while reports come quickly */
+#define POLL_MAX_MS 100 /* … and while they come slowly */
+#define POLL_SHARE 8u   /* of the time since the last report */
+#define CLEAR_POLL_MS 2 /* how often a clearing attempt is looked at */
 #define CRASH_GRACE_NS 50000000ull /* a crashed process may end by its own signal */
 #define SPARE_MAX 256u
 
@@ -46,8 +48,9 @@ struct crew {
 	int news_fd;
 	int port_fd;
 	uint16_t port;
-	uint32_t attempt; /* whose members these are */
-	uint32_t cleared; /* highest attempt proven gone */
+	uint64_t reported_ns; /* monotonic; when a ring last held something in this attempt, 0 never */
+	uint32_t attempt;     /* whose members these are */
+	uint32_t cleared;     /* highest attempt proven gone */
 	bool environment_swept;
 	/* clearing */
 	uint32_t clearing; /* attempt being ended; meaningful while clear_deadline_ns != 0 */
@@ -164,6 +167,7 @@ static bool pump_ring(struct crew *c, uint32_t rank)
 
 	if (count == 0)
 		return false;
+	c->reported_ns = clock_monotonic_ns();
 	bool saved = reports[0].kind == ITERATION_CHECKPOINT;
 
 	if (saved)
@@ -235,12 +239,29 @@ static void look_for_connection(struct crew *c, uint32_t rank)
 	tell_connected(say(c, rank), pid);
 }
 
+/* A report is late by an eighth of what lies between two, at most.  Before the first, a start is to be seen at once. */
+static void poll_later(struct crew *c)
+{
+	uint64_t silent_ms = c->reported_ns == 0 ? 0
+						 : (clock_monotonic_ns() - c->reported_ns) / 1000000;
+	uint64_t wait_ms = silent_ms / POLL_SHARE;
+
+	if (wait_ms < POLL_MS)
+		wait_ms = POLL_MS;
+	else if (wait_ms > POLL_MAX_MS)
+		wait_ms = POLL_MAX_MS;
+	struct timeval interval = {.tv_usec = (suseconds_t)wait_ms * 1000};
+
+	event_add(c->poll, &interval);
+}
+
 static void on_poll(evutil_socket_t fd, short what, void *argument)
 {
 	struct crew *c = argument;
 
 	(void)fd;
 	(void)what;
+	poll_later(c);
 	for (uint32_t rank = 0; rank < c->rank_count; rank++)
 		look_for_connection(c, rank);
 	crew_pump(c);
@@ -342,7 +363,6 @@ static bool start_rank(struct crew *c, uint32_t rank)
 void crew_start(struct crew *c, const struct decision_start *start, const char *path)
 {
 	uint32_t rank = 0;
-	struct timeval interval = {.tv_usec = POLL_MS * 1000};
 
 	/* The same command again: a new supervisor repeats itself.  With nothing held, any number is new: a
 	 * supervisor that died with uncommitted turns may have used it before. */
@@ -366,7 +386,8 @@ void crew_start(struct crew *c, const struct decision_start *start, const char *
 	for (rank = 0; rank < c->rank_count && ready; rank++)
 		ready = start_rank(c, rank);
 	output_seal(c->output);
-	event_add(c->poll, &interval);
+	c->reported_ns = 0;
+	poll_later(c);
 }
 
 /* --- ending ---------------------------------------------------------------------------------------------- */
@@ -680,7 +701,7 @@ enum status crew_new(const struct crew_setup *setup, struct crew **out, struct c
 	}
 	if (status == STATUS_OK) {
 		c->news = event_new(setup->base, c->news_fd, EV_READ | EV_PERSIST, on_news, c);
-		c->poll = event_new(setup->base, -1, EV_PERSIST, on_poll, c);
+		c->poll = evtimer_new(setup->base, on_poll, c);
 		c->clear_timer = evtimer_new(setup->base, on_clear_timer, c);
 		if (c->news == NULL || c->poll == NULL || c->clear_timer == NULL) {
 			cause_set(why, CAUSE_ERRNO, ENOMEM, "events", "");

@@ -20,6 +20,7 @@ struct shm {
 	const char *run_hex; /* borrowed: the run's id, 32 hexadecimal digits */
 };
 
+/* Where the channel of a rank in one attempt lies, and where its snapshots do. */
 void shm_channel_path(const struct shm *shm, uint32_t attempt, uint32_t rank, char out[SHM_PATH_MAX]);
 void shm_snapshot_path(const struct shm *shm, uint32_t rank, char out[SHM_PATH_MAX]);
 

@@ -20,6 +20,7 @@ struct tell {
 	uint32_t attempt, rank;
 };
 
+/* Its process exists, or could not be made: error is an errno. */
 void tell_started(struct tell t, const struct spawn_result *process);
 void tell_spawn_failed(struct tell t, enum spawn_stage stage, int error);
 
@@ -28,10 +29,12 @@ void tell_connected(struct tell t, uint32_t pid);
 
 /* The crash handler of a rank waits to be looked at; monotonic_ns: when that was noticed. */
 void tell_crashing(struct tell t, const struct channel_control *control, uint64_t monotonic_ns);
+/* Its channel holds what no trainer writes; ring->damaged is set. */
 void tell_damage(struct tell t, const struct ring *ring);
 
 /* number: the signal that stopped it; 0: it goes on. */
 void tell_stopped(struct tell t, int number);
+/* Noticed to die, as early as can be; and reaped. */
 void tell_death(struct tell t, const struct death_news *news);
 void tell_exit(struct tell t, int wait_status, const struct rusage *usage, bool oom_killed);
 

@@ -15,7 +15,7 @@
 #define BALLAST_BYTES (1 << 20)
 #define LOCK_TRIES 8
 
-static const char *const folders[RUNDIR_FOLDERS] = {"journal", "logs", "checkpoints", "evidence"};
+static const char *const folders[RUNDIR_FOLDERS] = {"journal", "logs", "checkpoints"};
 
 static const char *const files[] = {"lock", "ballast", "control.sock"};
 #define FILES (sizeof(files) / sizeof(files[0]))

@@ -1,7 +1,7 @@
 /*
  * The run directory: finding it, who holds it, making it ready for a run.
  *
- *	journal/ logs/ checkpoints/ evidence/   folders, 0700
+ *	journal/ logs/ checkpoints/   folders, 0700
  *	lock         locked (POSIX) by the agent while the run lives
  *	ballast      1 MiB, given up for the last words on a full disk
  *	control.sock while the run lives
@@ -15,7 +15,7 @@
 
 #define RUNDIR_DEFAULT "holdfast-run"
 #define RUNDIR_PATH 4096
-#define RUNDIR_FOLDERS 4
+#define RUNDIR_FOLDERS 3
 
 struct rundir {
 	char path[RUNDIR_PATH]; /* absolute */
