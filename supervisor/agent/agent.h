@@ -13,6 +13,7 @@
 
 #include "journal/record.h"
 #include "journal/status.h"
+#include "supervisor/agent/rankenv.h"
 
 /* What `holdfast run` was asked for.  Everything is borrowed and outlives the agent. */
 struct run_options {
@@ -27,6 +28,8 @@ struct run_options {
 	bool json;            /* the display prints JSON lines */
 	uint64_t total_steps; /* for the display only: iterations of the whole run; 0: not known */
 	int lock_fd;          /* the run directory's lock, held; CLOEXEC */
+	int port_fd;          /* holds the port of names; CLOEXEC */
+	struct rankenv_names names;
 	struct policy_config config;
 };
 

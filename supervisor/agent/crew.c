@@ -46,8 +46,6 @@ struct crew {
 	struct deathwatch *watch;
 	struct event *news, *poll, *clear_timer;
 	int news_fd;
-	int port_fd;
-	uint16_t port;
 	uint64_t reported_ns; /* monotonic; when a ring last held something in this attempt, 0 never */
 	uint32_t attempt;     /* whose members these are */
 	uint32_t cleared;     /* highest attempt proven gone */
@@ -330,8 +328,8 @@ static bool start_rank(struct crew *c, uint32_t rank)
 	struct rankenv wanted = {.rank = rank,
 	    .rank_count = c->rank_count,
 	    .attempt = c->attempt,
-	    .master_port = c->port,
 	    .tries_max = c->setup.options->config.tries_max,
+	    .names = c->setup.options->names,
 	    .run_id_hex = c->run_hex,
 	    .channel_path = m->ring.path,
 	    .error_file = error_file};
@@ -692,7 +690,6 @@ enum status crew_new(const struct crew_setup *setup, struct crew **out, struct c
 	c->shm = (struct shm){.dir = setup->options->shm_dir, .run_hex = c->run_hex};
 	for (uint32_t rank = 0; rank < rank_count; rank++)
 		c->members[rank].pidfd = -1;
-	c->port_fd = rankenv_reserve_port(&c->port);
 	status = deathwatch_new(rank_count, &c->watch, &c->news_fd, why);
 	c->output = output_new(setup->signals, setup->options->run_dir, rank_count);
 	if (status == STATUS_OK && c->output == NULL) {
@@ -738,7 +735,5 @@ void crew_free(struct crew *c, bool remove)
 	if (c->clear_timer != NULL)
 		event_free(c->clear_timer);
 	output_free(c->output);
-	if (c->port_fd >= 0)
-		close(c->port_fd);
 	free(c);
 }

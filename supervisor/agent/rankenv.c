@@ -1,4 +1,5 @@
 /* See rankenv.h. */
+#include <errno.h>
 #include <netinet/in.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -49,13 +50,15 @@ static void own_fill(struct own *own, const struct rankenv *w)
 	own_set(own, "GROUP_RANK", "0");
 	own_set(own, "GROUP_WORLD_SIZE", "1");
 	own_set(own, "ROLE_RANK", "%u", w->rank);
-	own_set(own, "ROLE_NAME", "default");
+	own_set(own, "ROLE_NAME", "%s", w->names.role != NULL ? w->names.role : "default");
 	own_set(own, "ROLE_WORLD_SIZE", "%u", w->rank_count);
-	own_set(own, "MASTER_ADDR", "127.0.0.1");
-	own_set(own, "MASTER_PORT", "%u", w->master_port);
+	own_set(own, "MASTER_ADDR", "%s",
+	    w->names.master_addr != NULL ? w->names.master_addr : "127.0.0.1");
+	own_set(own, "MASTER_PORT", "%u", w->names.master_port);
 	own_set(own, "TORCHELASTIC_RESTART_COUNT", "%u", w->attempt - 1);
 	own_set(own, "TORCHELASTIC_MAX_RESTARTS", "%u", w->tries_max);
-	own_set(own, "TORCHELASTIC_RUN_ID", "%s", w->run_id_hex);
+	own_set(own, "TORCHELASTIC_RUN_ID", "%s",
+	    w->names.run_name != NULL ? w->names.run_name : w->run_id_hex);
 	own_set(own, "TORCHELASTIC_USE_AGENT_STORE", "False");
 	own_set(own, "TORCH_NCCL_ASYNC_ERROR_HANDLING", "1");
 	own_set(own, CHANNEL_ENV_RUN, "%s", w->run_id_hex);
@@ -65,6 +68,9 @@ static void own_fill(struct own *own, const struct rankenv *w)
 		own_set(own, CHANNEL_ENV, "%s", w->channel_path);
 	if (w->rank_count > 1 && getenv("OMP_NUM_THREADS") == NULL)
 		own_set(own, "OMP_NUM_THREADS", "1");
+	/* What a rank printed last is wanted most when it is killed, and progress when it is made. */
+	if (getenv("PYTHONUNBUFFERED") == NULL)
+		own_set(own, "PYTHONUNBUFFERED", "1");
 }
 
 char **rankenv_make(const struct rankenv *wanted)
@@ -95,22 +101,45 @@ char **rankenv_make(const struct rankenv *wanted)
 	return list;
 }
 
-int rankenv_reserve_port(uint16_t *port_out)
+/* A socket bound to the port on every address of the family, or -1. */
+static int bind_port(int family, uint16_t port)
 {
-	struct sockaddr_in address = {
-	    .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t size = sizeof(address);
-	int on = 1;
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+	struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons(port)};
+	struct sockaddr *address = family == AF_INET6 ? (struct sockaddr *)&six
+						      : (struct sockaddr *)&four;
+	socklen_t size = family == AF_INET6 ? sizeof(six) : sizeof(four);
+	int on = 1, off = 0, error;
+	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		return -1;
-	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
-	    bind(fd, (struct sockaddr *)&address, sizeof(address)) != 0 ||
-	    getsockname(fd, (struct sockaddr *)&address, &size) != 0) {
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
+	    (family != AF_INET6 || setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) == 0) &&
+	    bind(fd, address, size) == 0)
+		return fd;
+	error = errno;
+	close(fd);
+	errno = error;
+	return -1;
+}
+
+int rankenv_reserve_port(uint16_t *port)
+{
+	/* Both families lay the port at the same place. */
+	struct sockaddr_in6 address = {0};
+	socklen_t size = sizeof(address);
+	int fd = bind_port(AF_INET6, *port);
+
+	/* A machine without IPv6. */
+	if (fd < 0 && errno != EADDRINUSE && errno != EACCES)
+		fd = bind_port(AF_INET, *port);
+	if (fd < 0)
+		return -1;
+	if (getsockname(fd, (struct sockaddr *)&address, &size) != 0) {
 		close(fd);
 		return -1;
 	}
-	*port_out = ntohs(address.sin_port);
+	*port = ntohs(address.sin6_port);
 	return fd;
 }

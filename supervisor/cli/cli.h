@@ -1,6 +1,6 @@
 /*
  * The subcommands people type.  Each parses its own words, prints to standard output, says what went wrong
- * in one line on standard error, and returns holdfast's exit code.  All but run and stop only read the
+ * in one line on standard error, and returns holdfast's exit code.  All but run, torchrun and stop only read the
  * journal; they work while a run lives, after it, and on a copy.
  */
 #ifndef CLI_CLI_H
@@ -15,6 +15,7 @@ enum cli_exit {
 
 /* argv[0] is the subcommand's own name. */
 int cli_run(int argc, char **argv);
+int cli_torchrun(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_log(int argc, char **argv);
 int cli_why(int argc, char **argv);

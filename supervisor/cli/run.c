@@ -16,6 +16,7 @@
 #include "supervisor/cli/cli.h"
 #include "supervisor/cli/duration.h"
 #include "supervisor/cli/options.h"
+#include "supervisor/cli/run.h"
 #include "supervisor/cli/rundir.h"
 #include "supervisor/policy/policy.h"
 
@@ -106,8 +107,9 @@ static uint64_t *duration_of(struct policy_config *config, int option)
 	}
 }
 
-static uint32_t *count_of(struct request *q, int option, uint64_t *maximum)
+static uint32_t *count_of(struct request *q, int option, uint64_t *minimum, uint64_t *maximum)
 {
+	*minimum = option == OPT_TRIES ? 0 : 1;
 	*maximum = 1000000;
 	switch (option) {
 	case OPT_RANKS:
@@ -129,8 +131,8 @@ static uint32_t *count_of(struct request *q, int option, uint64_t *maximum)
 static bool take_option(struct request *q, int option, const char *value)
 {
 	uint64_t *duration = duration_of(&q->options.config, option);
-	uint64_t maximum, number;
-	uint32_t *count = count_of(q, option, &maximum);
+	uint64_t minimum, maximum, number;
+	uint32_t *count = count_of(q, option, &minimum, &maximum);
 
 	if (duration != NULL && !duration_parse(value, duration)) {
 		fprintf(stderr,
@@ -139,9 +141,10 @@ static bool take_option(struct request *q, int option, const char *value)
 		return false;
 	}
 	if (count != NULL) {
-		if (!duration_count(value, 1, maximum, &number)) {
-			fprintf(stderr, "holdfast: run: --%s %s: not a number from 1 to %llu\n",
-			    specs[option].name, value, (unsigned long long)maximum);
+		if (!duration_count(value, minimum, maximum, &number)) {
+			fprintf(stderr, "holdfast: run: --%s %s: not a number from %llu to %llu\n",
+			    specs[option].name, value, (unsigned long long)minimum,
+			    (unsigned long long)maximum);
 			return false;
 		}
 		*count = (uint32_t)number;
@@ -193,6 +196,27 @@ static int parse(struct request *q, int argc, char **argv)
 	}
 	q->options.command = argv + o.at;
 	return 0;
+}
+
+static int reserve_port(struct run_options *o)
+{
+	uint16_t wanted = o->names.master_port;
+
+	o->port_fd = rankenv_reserve_port(&o->names.master_port);
+	if (o->port_fd >= 0)
+		return 0;
+	bool again = errno == EADDRINUSE || errno == EMFILE || errno == ENFILE;
+	const char *error = strerror(errno);
+
+	if (wanted != 0)
+		fprintf(stderr,
+		    "holdfast: port %u: cannot be reserved for the ranks: %s; name another, or "
+		    "none\n",
+		    wanted, error);
+	else
+		fprintf(stderr, "holdfast: no port can be reserved for the ranks: %s; try again\n",
+		    error);
+	return again ? CLI_EXIT_AGAIN : CLI_EXIT_CONFIG;
 }
 
 /* Whether shared memory can be had there, found out by having some. */
@@ -339,6 +363,8 @@ static int start(struct request *q)
 	struct run_options *o = &q->options;
 	int code = check_shm(o->shm_dir);
 
+	if (code == 0)
+		code = reserve_port(o);
 	if (code != 0)
 		return code;
 	if (getcwd(work_dir, sizeof(work_dir)) == NULL) {
@@ -363,10 +389,17 @@ static int start(struct request *q)
 	return agent_run(o);
 }
 
-int cli_run(int argc, char **argv)
+const struct option_spec *run_specs(size_t *count_out)
+{
+	*count_out = OPT_COUNT;
+	return specs;
+}
+
+int run_begin(const struct rankenv_names *names, int argc, char **argv)
 {
 	struct request q = {.dir = RUNDIR_DEFAULT,
-	    .options = {.shm_dir = "/dev/shm", .rank_count = 1, .display = true, .lock_fd = -1}};
+	    .options = {
+		.shm_dir = "/dev/shm", .rank_count = 1, .display = true, .lock_fd = -1, .names = *names}};
 	int code;
 
 	policy_config_default(&q.options.config);
@@ -374,4 +407,11 @@ int cli_run(int argc, char **argv)
 	if (code != 0)
 		return code < 0 ? 0 : code;
 	return start(&q);
+}
+
+int cli_run(int argc, char **argv)
+{
+	const struct rankenv_names names = {0};
+
+	return run_begin(&names, argc, argv);
 }

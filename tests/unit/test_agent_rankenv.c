@@ -1,14 +1,19 @@
 /*
  * What a rank finds in its environment, and the port that is kept for it between attempts.
  */
+#include <errno.h>
+#include <net/if.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -21,8 +26,8 @@ extern char **environ;
 static const struct rankenv wanted = {.rank = 3,
     .rank_count = 8,
     .attempt = 5,
-    .master_port = 29501,
     .tries_max = 7,
+    .names = {.master_port = 29501},
     .run_id_hex = "00112233445566778899aabbccddeeff",
     .channel_path = "/dev/shm/a channel=1",
     .error_file = "/run/error.json"};
@@ -58,13 +63,14 @@ static void every_name(void **state)
 	    {"ROLE_WORLD_SIZE", "8"}, {"MASTER_ADDR", "127.0.0.1"}, {"MASTER_PORT", "29501"},
 	    {"TORCHELASTIC_RESTART_COUNT", "4"}, {"TORCHELASTIC_MAX_RESTARTS", "7"},
 	    {"TORCHELASTIC_RUN_ID", "00112233445566778899aabbccddeeff"},
-	    {"TORCHELASTIC_USE_AGENT_STORE", "False"},
-	    {"TORCHELASTIC_ERROR_FILE", "/run/error.json"}, {"TORCH_NCCL_ASYNC_ERROR_HANDLING", "1"},
-	    {"OMP_NUM_THREADS", "1"}, {CHANNEL_ENV, "/dev/shm/a channel=1"},
+	    {"TORCHELASTIC_USE_AGENT_STORE", "False"}, {"TORCHELASTIC_ERROR_FILE", "/run/error.json"},
+	    {"TORCH_NCCL_ASYNC_ERROR_HANDLING", "1"}, {"OMP_NUM_THREADS", "1"},
+	    {"PYTHONUNBUFFERED", "1"}, {CHANNEL_ENV, "/dev/shm/a channel=1"},
 	    {CHANNEL_ENV_RUN, "00112233445566778899aabbccddeeff"}};
 
 	(void)state;
 	unsetenv("OMP_NUM_THREADS");
+	unsetenv("PYTHONUNBUFFERED");
 	/* What the shell says of these is replaced; what it says of others stays as it is. */
 	setenv("RANK", "77", 1);
 	setenv("MASTER_PORT", "1", 1);
@@ -101,6 +107,35 @@ static void every_name(void **state)
 	}
 	free(list);
 	unsetenv(CHANNEL_ENV);
+}
+
+static void names_that_were_asked_for(void **state)
+{
+	struct rankenv named = wanted;
+
+	(void)state;
+	named.names = (struct rankenv_names){
+	    .master_addr = "node-7", .role = "trainer", .run_name = "job 5", .master_port = 1};
+	char **list = rankenv_make(&named);
+
+	expect(list, "MASTER_ADDR", "node-7");
+	expect(list, "MASTER_PORT", "1");
+	expect(list, "ROLE_NAME", "trainer");
+	expect(list, "TORCHELASTIC_RUN_ID", "job 5");
+	expect(list, CHANNEL_ENV_RUN, wanted.run_id_hex);
+	free(list);
+}
+
+/* Buffered output is what somebody may have asked for; an empty value means it to Python, too. */
+static void buffering_is_the_users(void **state)
+{
+	(void)state;
+	setenv("PYTHONUNBUFFERED", "", 1);
+	char **list = rankenv_make(&wanted);
+
+	expect(list, "PYTHONUNBUFFERED", "");
+	free(list);
+	unsetenv("PYTHONUNBUFFERED");
 }
 
 static void threads_are_the_users(void **state)
@@ -156,90 +191,278 @@ static void long_values(void **state)
 
 /* --- the port -------------------------------------------------------------------------------------------- */
 
-static int bind_to(uint16_t port, uint32_t address, bool reuse, bool listening)
-{
-	struct sockaddr_in at = {
-	    .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(address)};
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
+union address {
+	struct sockaddr any;
+	struct sockaddr_in four;
+	struct sockaddr_in6 six;
+};
 
-	assert_true(fd >= 0);
+enum { WILD6 = -1 }; /* every address, both families, as torch listens */
+
+static socklen_t address_fill(union address *at, int64_t where, uint16_t port)
+{
+	memset(at, 0, sizeof(*at));
+	if (where == WILD6) {
+		at->six = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(port)};
+		return sizeof(at->six);
+	}
+	at->four = (struct sockaddr_in){
+	    .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl((uint32_t)where)};
+	return sizeof(at->four);
+}
+
+/* A socket bound there, or -1 with errno. */
+static int bind_to(uint16_t port, int64_t where, bool reuse, bool listening)
+{
+	union address at;
+	socklen_t size = address_fill(&at, where, port);
+	int fd = socket(at.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1, error;
+
+	if (fd < 0)
+		return -1;
 	if (reuse)
 		assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)), 0);
-	if (bind(fd, (struct sockaddr *)&at, sizeof(at)) == 0 && (!listening || listen(fd, 8) == 0))
+	if (bind(fd, &at.any, size) == 0 && (!listening || listen(fd, 8) == 0))
 		return fd;
+	error = errno;
 	close(fd);
+	errno = error;
+	return -1;
+}
+
+static int connect_to(uint16_t port)
+{
+	union address at;
+	socklen_t size = address_fill(&at, INADDR_LOOPBACK, port);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd >= 0 && connect(fd, &at.any, size) == 0)
+		return fd;
+	if (fd >= 0)
+		close(fd);
 	return -1;
 }
 
 static uint16_t port_of(int fd)
 {
-	struct sockaddr_in at = {0};
+	union address at = {0};
 	socklen_t size = sizeof(at);
 
-	assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &size), 0);
-	return ntohs(at.sin_port);
+	assert_int_equal(getsockname(fd, &at.any, &size), 0);
+	return ntohs(at.four.sin_port);
+}
+
+/* Rank 0 of one attempt: listens, talks to a peer, and ends first, so that its end stays in TIME_WAIT. */
+static void one_attempt(uint16_t port, int64_t where)
+{
+	int rank = bind_to(port, where, true, true);
+
+	if (rank < 0)
+		fail_msg("rank 0 cannot listen on port %u: %s", port, strerror(errno));
+	int client = connect_to(port);
+	int served = accept(rank, NULL, NULL);
+
+	assert_true(client >= 0 && served >= 0);
+	close(served);
+	close(client);
+	close(rank);
 }
 
 static void the_port_is_the_ranks(void **state)
 {
+	static const int64_t places[] = {INADDR_LOOPBACK, INADDR_ANY, WILD6};
 	uint16_t port = 0;
 	int fd = rankenv_reserve_port(&port);
 
 	(void)state;
 	assert_true(fd >= 0 && port != 0);
 	assert_int_equal(bind_to(port, INADDR_LOOPBACK, false, true), -1); /* not by chance */
-	/* Rank 0 of each attempt in turn, on one address or on all. */
-	for (unsigned attempt = 0; attempt < 4; attempt++) {
-		int rank = bind_to(port, attempt % 2 ? INADDR_ANY : INADDR_LOOPBACK, true, true);
+	for (unsigned attempt = 0; attempt < 20; attempt++) {
+		int64_t where = places[attempt % 3];
+		int six = where == WILD6 ? socket(AF_INET6, SOCK_STREAM, 0) : -1;
 
-		assert_true(rank >= 0);
-		struct sockaddr_in at = {.sin_family = AF_INET,
-		    .sin_port = htons(port),
-		    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-		int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-		assert_int_equal(connect(client, (struct sockaddr *)&at, sizeof(at)), 0);
-		int served = accept(rank, NULL, NULL);
-
-		assert_true(served >= 0);
-		close(served); /* the server closes first: its end stays in TIME_WAIT */
-		close(client);
-		close(rank);
+		one_attempt(port, where == WILD6 && six < 0 ? INADDR_ANY : where);
+		if (six >= 0)
+			close(six);
 	}
 	close(fd);
 }
 
-/* Thousands who ask for any port do not get that one, whether they may share ports or not. */
-static void nobody_gets_it_by_chance(void **state)
+static void a_port_that_was_asked_for(void **state)
 {
-	enum { OTHERS = 4000 };
-	static int others[OTHERS];
-	uint16_t port = 0;
+	uint16_t port = 0, again;
 	int fd = rankenv_reserve_port(&port);
-	unsigned count = 0;
 
 	(void)state;
 	assert_true(fd >= 0);
-	for (; count < OTHERS; count++) {
-		others[count] = bind_to(0, INADDR_LOOPBACK, count % 2 == 0, false);
-		if (others[count] < 0)
-			break;
-		assert_int_not_equal(port_of(others[count]), port);
-	}
-	assert_true(count > 500);
-	for (unsigned i = 0; i < count; i++)
-		close(others[i]);
 	close(fd);
+	again = port;
+	fd = rankenv_reserve_port(&again);
+	assert_true(fd >= 0);
+	assert_int_equal(again, port);
+	close(fd);
+	/* Where somebody listens, rank 0 could not. */
+	int other = bind_to(port, INADDR_ANY, true, true);
+
+	assert_true(other >= 0);
+	again = port;
+	errno = 0;
+	assert_int_equal(rankenv_reserve_port(&again), -1);
+	assert_int_equal(errno, EADDRINUSE);
+	assert_int_equal(again, port);
+	close(other);
+}
+
+/* --- a network of our own, with few ports ----------------------------------------------------------------- */
+
+#define FEW_FIRST 40000u
+#define FEW 16u
+#define SERVER_PORT 50000u
+#define TRIES 4000u
+
+static bool write_text(const char *path, const char *text)
+{
+	FILE *f = fopen(path, "we");
+	bool written = f != NULL && fputs(text, f) >= 0;
+
+	return f != NULL && fclose(f) == 0 && written;
+}
+
+/* False where the machine does not let us. */
+static bool own_network(void)
+{
+	struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+	char range[32];
+	int fd;
+
+	if (unshare(geteuid() == 0 ? CLONE_NEWNET : CLONE_NEWUSER | CLONE_NEWNET) != 0)
+		return false;
+	snprintf(range, sizeof(range), "%u %u\n", FEW_FIRST, FEW_FIRST + FEW - 1);
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool up = fd >= 0 && ioctl(fd, SIOCSIFFLAGS, &request) == 0;
+
+	close(fd);
+	return up && write_text("/proc/sys/net/ipv4/ip_local_port_range", range);
+}
+
+/* Ask for any port as often as there are some, in every manner; returns how often it was `port`. */
+static unsigned binds_that_got(uint16_t port, unsigned *bound)
+{
+	static const int64_t places[] = {INADDR_LOOPBACK, INADDR_ANY, INADDR_LOOPBACK + 1, WILD6};
+	unsigned hits = 0;
+
+	*bound = 0;
+	for (unsigned manner = 0; manner < 8; manner++) {
+		int held[FEW * 2];
+		unsigned count = 0;
+
+		for (; count < FEW * 2; count++) {
+			held[count] = bind_to(0, places[manner / 2], manner % 2 == 0, manner % 4 == 3);
+			if (held[count] < 0)
+				break;
+			hits += port_of(held[count]) == port;
+		}
+		*bound += count;
+		while (count > 0)
+			close(held[--count]);
+	}
+	return hits;
+}
+
+/* Connections that go out, as many at once as there are ports; returns how many were from `port`. */
+static unsigned connects_that_got(uint16_t port, unsigned *connected)
+{
+	int server = bind_to(SERVER_PORT, INADDR_LOOPBACK, true, true), clients[FEW * 2];
+	struct linger at_once = {.l_onoff = 1}; /* no TIME_WAIT: there are few ports */
+	unsigned hits = 0;
+
+	*connected = 0;
+	for (unsigned round = 0; round < 50 && server >= 0; round++) {
+		unsigned count = 0;
+
+		for (; count < FEW * 2 && (clients[count] = connect_to(SERVER_PORT)) >= 0; count++) {
+			hits += port_of(clients[count]) == port;
+			close(accept(server, NULL, NULL));
+		}
+		*connected += count;
+		while (count > 0) {
+			setsockopt(clients[--count], SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+			close(clients[count]);
+		}
+	}
+	close(server);
+	return hits;
+}
+
+/* Clients of a server that is not there yet: one that is given the same port connects to itself. */
+static unsigned connects_to_itself(uint16_t port)
+{
+	unsigned hits = 0;
+
+	for (unsigned i = 0; i < TRIES; i++) {
+		int client = connect_to(port);
+
+		hits += client >= 0;
+		if (client >= 0)
+			close(client);
+	}
+	return hits;
+}
+
+static void greedy_neighbours(void)
+{
+	uint16_t port = 0;
+	unsigned bound, connected, hits;
+	int fd = rankenv_reserve_port(&port);
+
+	if (fd < 0 || port < FEW_FIRST || port >= FEW_FIRST + FEW)
+		fail_msg("reserved port %u is none of the few", port);
+	hits = binds_that_got(port, &bound);
+	hits += connects_that_got(port, &connected);
+	hits += connects_to_itself(port);
+	if (hits != 0 || bound < 4 * (FEW - 1) || connected < FEW)
+		fail_msg("%u of %u binds and %u connections got the port", hits, bound, connected);
+	/* The control: without the reservation, they get it. */
+	close(fd);
+	bound = binds_that_got(port, &bound);
+	connected = connects_that_got(port, &connected);
+	if (bound == 0 || connected == 0)
+		fail_msg("%u binds and %u connections got a port that was free; nothing was shown",
+		    bound, connected);
+}
+
+static void nobody_gets_it_by_chance(void **state)
+{
+	int wait_status;
+	pid_t pid = fork();
+
+	(void)state;
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		if (!own_network())
+			_exit(77);
+		greedy_neighbours();
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &wait_status, 0), pid);
+	if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 77) {
+		print_message("no network of our own can be had here\n");
+		skip();
+	}
+	assert_int_equal(wait_status, 0);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(every_name),
+	    cmocka_unit_test(names_that_were_asked_for),
 	    cmocka_unit_test(threads_are_the_users),
+	    cmocka_unit_test(buffering_is_the_users),
 	    cmocka_unit_test(without_a_channel),
 	    cmocka_unit_test(long_values),
 	    cmocka_unit_test(the_port_is_the_ranks),
+	    cmocka_unit_test(a_port_that_was_asked_for),
 	    cmocka_unit_test(nobody_gets_it_by_chance),
 	};
 

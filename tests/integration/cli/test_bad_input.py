@@ -15,7 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import cli  # noqa: E402
 
 USAGE, AGAIN, CONFIG = 64, 75, 78
-SUBCOMMANDS = ("run", "status", "log", "why", "stop")
+SUBCOMMANDS = ("run", "torchrun", "status", "log", "why", "stop")
 
 
 class Words(cli.Scratch):
@@ -49,7 +49,8 @@ class Words(cli.Scratch):
             "--ranks": ("0", "-1", "16385", "99999999999999999999", "x", "2x", "", " 2", "1.5"),
             "--stall-min": ("0", "0s", "-1s", "x", "1x", "1ms2", "", " 1s", "nan", "inf", "0x1s", "1e99s", "400d"),
             "--stop-timeout": ("never", "0.0001ms"),
-            "--tries": ("0", "-3", "three"),
+            "--tries": ("-3", "three"),
+            "--first-tries": ("0", "-3"),
             "--stall-factor": ("0", "1.5"),
             "--total-steps": ("0", "many"),
         }.items():
