@@ -19,6 +19,7 @@ struct subcommand {
 
 static const struct subcommand subcommands[] = {
     {"run", cli_run, "supervise a command; continue if the directory holds an unfinished run"},
+    {"torchrun", cli_torchrun, "run, with the flags of torchrun"},
     {"status", cli_status, "where a run stands"},
     {"log", cli_log, "the iterations, one line each"},
     {"why", cli_why, "each interruption explained"},

@@ -47,11 +47,16 @@ static int complain(const struct options *o, const char *word, const char *what)
 	return OPTIONS_BAD;
 }
 
+static const struct option_spec *spec_at(const struct options *o, size_t index)
+{
+	return index < o->spec_count ? &o->specs[index] : &o->more[index - o->spec_count];
+}
+
 /* The value of the option at `word`: behind it (inline_value) or the next word. */
 static int take_value(struct options *o, int index, const char *word, const char *inline_value,
     const char **value_out)
 {
-	if (o->specs[index].argument == NULL) {
+	if (spec_at(o, (size_t)index)->argument == NULL) {
 		if (inline_value != NULL)
 			return complain(o, word, "takes no value");
 		*value_out = NULL;
@@ -75,8 +80,8 @@ static int next_long(struct options *o, const char *word, const char **value_out
 		print_help(o);
 		return OPTIONS_HELP;
 	}
-	for (size_t i = 0; i < o->spec_count; i++)
-		if (same_name(o->specs[i].name, word + 2, length))
+	for (size_t i = 0; i < o->spec_count + o->more_count; i++)
+		if (same_name(spec_at(o, i)->name, word + 2, length))
 			return take_value(
 			    o, (int)i, word, equals != NULL ? equals + 1 : NULL, value_out);
 	return complain(o, word, "there is no such option");
@@ -88,8 +93,8 @@ static int next_short(struct options *o, const char *word, const char **value_ou
 		print_help(o);
 		return OPTIONS_HELP;
 	}
-	for (size_t i = 0; i < o->spec_count; i++)
-		if (o->specs[i].letter == word[1])
+	for (size_t i = 0; i < o->spec_count + o->more_count; i++)
+		if (spec_at(o, i)->letter == word[1])
 			return take_value(
 			    o, (int)i, word, word[2] != '\0' ? word + 2 : NULL, value_out);
 	return complain(o, word, "there is no such option");

@@ -21,6 +21,8 @@ struct options {
 	const char *synopsis; /* "[OPTIONS] [--] COMMAND [ARG...]" */
 	const struct option_spec *specs;
 	size_t spec_count;
+	const struct option_spec *more; /* taken as well, and left out of --help; or NULL */
+	size_t more_count;
 	int argc;
 	char **argv;
 	int at;    /* next word; starts at 1 */
@@ -33,7 +35,7 @@ enum options_result {
 	OPTIONS_BAD = -3,  /* one line was written to standard error: end with CLI_EXIT_USAGE */
 };
 
-/* Index into specs of the next option, or an enum options_result.  *value_out: borrowed from argv, or NULL. */
+/* Index into specs (into more, counted on from spec_count) of the next option, or an enum options_result.  *value_out: borrowed from argv, or NULL. */
 int options_next(struct options *o, const char **value_out);
 
 #endif
