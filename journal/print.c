@@ -190,6 +190,8 @@ static json_t *print_field(const struct schema_field *field, const uint8_t *at)
 
 	if (field->type == SCHEMA_BYTES)
 		return print_hex(at, field->size_bytes);
+	if (field->type == SCHEMA_CHAR && field->size_bytes > 1)
+		return print_text((const char *)at, strnlen((const char *)at, field->size_bytes));
 	if (field->type == SCHEMA_CONFIG)
 		return print_struct(schema_config, at);
 	if (field->size_bytes == element_bytes)

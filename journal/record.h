@@ -294,7 +294,10 @@ struct record_clear {
 	uint32_t swept;     /* processes beyond the ranks that had to be killed */
 	uint32_t stuck;     /* processes that could not be ended in time; 0: proven gone */
 	uint32_t stuck_pid; /* one of them */
-	uint32_t reserved;
+	char stuck_state;   /* of its thread that the kernel holds: a letter of proc_pid_stat(5) */
+	uint8_t reserved[3];
+	char stuck_name[16];  /* of the program, padded with NULs, as all text of a fixed length */
+	char stuck_where[40]; /* the kernel's function that it waits in */
 };
 
 enum sample_flag { SAMPLE_CHANNEL = 1 /* phase… waiting are from the channel */ };
@@ -368,7 +371,13 @@ struct record_damage {
 	uint64_t value;  /* found there */
 };
 
-enum control_verb { CONTROL_STOP = 1, CONTROL_KICK = 2, CONTROL_CHECKPOINT = 3 };
+enum control_verb {
+	CONTROL_STOP = 1,
+	CONTROL_KICK = 2,
+	CONTROL_CHECKPOINT = 3,
+	CONTROL_USR1 = 4, /* pass the signal on to every rank */
+	CONTROL_USR2 = 5,
+};
 struct record_control {
 	struct record head;
 	uint32_t verb;

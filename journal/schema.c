@@ -48,6 +48,8 @@ static const char *const CONTROL_VERBS[] = {
     [CONTROL_STOP] = "stop",
     [CONTROL_KICK] = "kick",
     [CONTROL_CHECKPOINT] = "checkpoint",
+    [CONTROL_USR1] = "usr1",
+    [CONTROL_USR2] = "usr2",
 };
 static const char *const EVIDENCE_KINDS[] = {
     [EVIDENCE_STACKS] = "stacks",
@@ -299,7 +301,10 @@ static const struct schema_field RECORD_CLEAR_FIELDS[] = {
     FIELD(record_clear, swept, U32, PLAIN),
     FIELD(record_clear, stuck, U32, PLAIN),
     FIELD(record_clear, stuck_pid, U32, PLAIN),
-    FIELD(record_clear, reserved, U32, RESERVED),
+    FIELD(record_clear, stuck_state, CHAR, PLAIN),
+    FIELD(record_clear, reserved, BYTES, RESERVED),
+    FIELD(record_clear, stuck_name, CHAR, PLAIN),
+    FIELD(record_clear, stuck_where, CHAR, PLAIN),
     END,
 };
 

@@ -290,6 +290,21 @@ void sentence_end(const struct decision_end *end, char *out, size_t size)
 	add(out, size, ")");
 }
 
+void sentence_stuck(const struct record_clear *clear, char *out, size_t size)
+{
+	start(out);
+	add(out, size, "process %u", clear->stuck_pid);
+	if (clear->stuck_name[0] != '\0')
+		add(out, size, " (%.*s)", (int)sizeof(clear->stuck_name), clear->stuck_name);
+	add(out, size, " of attempt %u cannot be ended", clear->attempt);
+	if (clear->stuck_state == 'D')
+		add(out, size, ": the kernel holds it");
+	else if (clear->stuck_state != '\0')
+		add(out, size, ": it is in state %c", clear->stuck_state);
+	if (clear->stuck_where[0] != '\0')
+		add(out, size, " in %.*s", (int)sizeof(clear->stuck_where), clear->stuck_where);
+}
+
 void sentence_standing(const struct decision_standing *standing, char *out, size_t size)
 {
 	start(out);

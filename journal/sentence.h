@@ -22,6 +22,9 @@ void sentence_start(const struct decision_start *start, const char *path, char *
 /* "stepping again at step 812 after 0.4 s, 1 step was made again". */
 void sentence_recovered(const struct decision_recovered *recovered, char *out, size_t size);
 
+/* "process 4711 (python3) of attempt 2 cannot be ended: the kernel holds it in request_wait_answer". */
+void sentence_stuck(const struct record_clear *clear, char *out, size_t size);
+
 /* "the run is done: every rank ended with status 0". */
 void sentence_end(const struct decision_end *end, char *out, size_t size);
 

@@ -29,6 +29,7 @@
 #define SUPERVISOR_BACKOFF_MAX_MS 5000u
 #define SUPERVISOR_LIVE_MAX_MS 400u /* while trainers live, for a fault may wait for it */
 #define LAST_ANSWERS_S 15 /* how long what was asked for last may take to be answered and durable */
+#define UP_WAIT_S 5       /* a run that is verifying what it goes on from for longer is up, too */
 #define FAREWELL_S 5      /* how long display and supervisor may take to end */
 #define RUNGS_MAX 1024u
 #define SUPERVISOR_FD 3
@@ -41,13 +42,14 @@ struct agent {
 	struct link *link;
 	struct crew *crew;
 	struct errands *errands;
-	struct event *on_term, *on_int, *on_child, *restart, *farewell;
+	struct event *on_term, *on_int, *on_usr1, *on_usr2, *on_child, *restart, *farewell, *up;
 	uint8_t id[16];
 	int supervisor_pid;   /* 0: none */
 	int display_pid;      /* 0: none */
 	unsigned short_lives; /* supervisors in a row that ended soon after their start */
 	uint64_t supervisor_start_ns;
 	unsigned stops_asked;
+	bool up_told;
 	int end_code;  /* the run has ended with it; -1: it goes on */
 	int exit_code; /* ours, once nothing is left to do; -1: not yet */
 };
@@ -260,6 +262,15 @@ static void on_link_room(void *context)
 
 /* --- commands -------------------------------------------------------------------------------------------- */
 
+static void post_wish(struct agent *a, enum control_verb verb)
+{
+	struct record_control *r = link_record(RECORD_CONTROL, sizeof(*r), 0);
+
+	r->verb = verb;
+	r->rank = RANK_NONE;
+	link_post(a->link, &r->head, 0);
+}
+
 /* The records behind a decision, checked; how many were of `kind`. */
 static size_t attached(const struct wire_frame *frame, const struct record *decision, uint16_t kind,
     const struct record *out[], size_t max)
@@ -280,6 +291,35 @@ static size_t attached(const struct wire_frame *frame, const struct record *deci
 	return count;
 }
 
+static bool every_rank_runs(const struct agent *a, uint32_t attempt)
+{
+	struct crew_rank_view view;
+
+	for (uint32_t rank = 0; rank < a->options->rank_count; rank++)
+		if (!crew_view(a->crew, attempt, rank, &view) || view.pid == 0)
+			return false;
+	return true;
+}
+
+/* Who started a detached run waits for this.  One whose starter was ended meanwhile is one that nobody knows of. */
+static void tell_up(struct agent *a)
+{
+	if (a->options->up_fd < 0 || a->up_told)
+		return;
+	a->up_told = true;
+	event_del(a->up);
+	if (write(a->options->up_fd, "u", 1) != 1)
+		post_wish(a, CONTROL_STOP);
+	close(a->options->up_fd);
+}
+
+static void on_up(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd;
+	(void)what;
+	tell_up(argument);
+}
+
 static void command_start(
     struct agent *a, const struct wire_frame *frame, const struct decision_start *start)
 {
@@ -290,6 +330,8 @@ static void command_start(
 	    start->source == START_FILE && count == 1
 		? (const char *)((const struct record_rung *)rung + 1)
 		: NULL);
+	if (every_rank_runs(a, start->attempt))
+		tell_up(a);
 }
 
 static void command_verify(
@@ -357,10 +399,13 @@ static bool take_command(struct agent *a, const struct wire_frame *frame)
 static bool take_welcome(struct agent *a, const struct wire_frame *frame)
 {
 	const struct wire_welcome *welcome = frame->payload;
+	const struct timeval wait = {.tv_sec = UP_WAIT_S};
 
 	if (frame->size_bytes < sizeof(*welcome))
 		return false;
 	link_welcome(a->link, welcome->source_seq);
+	if (a->options->up_fd >= 0 && !a->up_told && !event_pending(a->up, EV_TIMEOUT, NULL))
+		event_add(a->up, &wait);
 	crew_rewind(a->crew);
 	return true;
 }
@@ -427,10 +472,17 @@ static void on_children(evutil_socket_t number, short what, void *argument)
 	}
 }
 
+/* Through the policy, as every signal: it is in the journal why a trainer saved, or died of it (H1). */
+static void on_user_signal(evutil_socket_t number, short what, void *argument)
+{
+	(void)what;
+	if (crew_attempt(((struct agent *)argument)->crew) != 0)
+		post_wish(argument, number == SIGUSR1 ? CONTROL_USR1 : CONTROL_USR2);
+}
+
 static void on_stop_signal(evutil_socket_t number, short what, void *argument)
 {
 	struct agent *a = argument;
-	struct record_control *r;
 
 	(void)what;
 	if (++a->stops_asked > 2) { /* asked three times: at once, without anybody's advice */
@@ -438,10 +490,7 @@ static void on_stop_signal(evutil_socket_t number, short what, void *argument)
 		event_base_loopbreak(a->base);
 		return;
 	}
-	r = link_record(RECORD_CONTROL, sizeof(*r), 0);
-	r->verb = CONTROL_STOP;
-	r->rank = RANK_NONE;
-	link_post(a->link, &r->head, 0);
+	post_wish(a, CONTROL_STOP);
 }
 
 static void on_farewell(evutil_socket_t fd, short what, void *argument)
@@ -520,11 +569,14 @@ static bool make_events(struct agent *a)
 		return false;
 	a->on_term = evsignal_new(a->base, SIGTERM, on_stop_signal, a);
 	a->on_int = evsignal_new(a->base, SIGINT, on_stop_signal, a);
+	a->on_usr1 = evsignal_new(a->base, SIGUSR1, on_user_signal, a);
+	a->on_usr2 = evsignal_new(a->base, SIGUSR2, on_user_signal, a);
 	a->on_child = evsignal_new(a->base, SIGCHLD, on_children, a);
 	a->restart = evtimer_new(a->base, on_restart, a);
 	a->farewell = evtimer_new(a->base, on_farewell, a);
-	return a->on_term != NULL && a->on_int != NULL && a->on_child != NULL &&
-	    a->restart != NULL && a->farewell != NULL;
+	a->up = evtimer_new(a->base, on_up, a);
+	return a->on_term != NULL && a->on_int != NULL && a->on_usr1 != NULL && a->on_usr2 != NULL &&
+	    a->on_child != NULL && a->restart != NULL && a->farewell != NULL && a->up != NULL;
 }
 
 static MUST_CHECK enum status agent_init(struct agent *a, struct cause *why)
@@ -555,6 +607,8 @@ static MUST_CHECK enum status agent_init(struct agent *a, struct cause *why)
 	}
 	event_add(a->on_term, NULL);
 	event_add(a->on_int, NULL);
+	event_add(a->on_usr1, NULL);
+	event_add(a->on_usr2, NULL);
 	event_add(a->on_child, NULL);
 	return STATUS_OK;
 }
@@ -567,7 +621,9 @@ static void end_descendants(void)
 	for (unsigned i = 0; i < 1000; i++) {
 		while (waitpid(-1, NULL, WNOHANG) > 0)
 			;
-		if (sweep_descendants(NULL, 0).found == 0)
+		struct sweep_result left = sweep_descendants(NULL, 0);
+
+		if (left.found + left.ended == 0)
 			return;
 		nanosleep(&pause, NULL);
 	}
@@ -575,7 +631,8 @@ static void end_descendants(void)
 
 static void agent_fini(struct agent *a)
 {
-	struct event *events[] = {a->on_term, a->on_int, a->on_child, a->restart, a->farewell};
+	struct event *events[] = {a->on_term, a->on_int, a->on_usr1, a->on_usr2, a->on_child,
+	    a->restart, a->farewell, a->up};
 
 	errands_free(a->errands);
 	/* Shared memory goes with an end that the journal knows; otherwise the next agent wants what is in it. */

@@ -30,6 +30,7 @@ struct run_options {
 	int lock_fd;          /* the run directory's lock, held; CLOEXEC */
 	int port_fd;          /* holds the port of names; CLOEXEC */
 	struct rankenv_names names;
+	int up_fd; /* a byte is written there, once, when the trainers run; CLOEXEC; -1: nobody waits */
 	struct policy_config config;
 };
 

@@ -440,7 +440,7 @@ static struct sweep_result sweep(struct crew *c)
 
 	/* What a dead agent left behind is nobody's descendant; once is enough, for we are the subreaper
 	 * of everything started since. */
-	if (result.found == 0 && !c->environment_swept) {
+	if (result.found + result.ended == 0 && !c->environment_swept) {
 		result = sweep_environment(c->run_hex);
 		c->environment_swept = result.found == 0;
 	}
@@ -469,7 +469,7 @@ static void clear_on(struct crew *c)
 
 		c->swept += left.found;
 		stuck_pid = left.stuck_pid;
-		if (left.found == 0) {
+		if (left.found + left.ended == 0) {
 			end_clearing(c, 0);
 			return;
 		}

@@ -162,6 +162,11 @@ static void read_descendants(struct table *t, int root)
 	}
 }
 
+static bool gone(const struct process *p)
+{
+	return p->state == 'X' || p->state == 'Z';
+}
+
 struct sweep_result sweep_descendants(const int spare[], size_t spare_count)
 {
 	struct table t = {0};
@@ -170,18 +175,58 @@ struct sweep_result sweep_descendants(const int spare[], size_t spare_count)
 	read_descendants(&t, getpid());
 	for (size_t i = 0; i < t.count; i++) {
 		const struct process *p = &t.rows[i];
-		bool spared = !p->ours || p->state == 'Z' || p->state == 'X';
+		bool spared = !p->ours;
 
 		for (size_t j = 0; j < spare_count; j++)
 			spared = spared || spare[j] == p->pid;
 		if (spared)
 			continue;
+		if (gone(p)) {
+			result.ended++;
+			if (result.found == 0)
+				result.stuck_pid = (uint32_t)p->pid;
+			continue;
+		}
 		kill(p->pid, SIGKILL);
 		result.found++;
 		result.stuck_pid = (uint32_t)p->pid;
 	}
 	free(t.rows);
 	return result;
+}
+
+/* The thread that hangs, or the leader: state and wait channel of /proc/PID/task/TID. */
+static void describe_thread(int pid, const char *tid, struct sweep_stuck *out)
+{
+	char path[96], text[1024], *at;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%.16s/stat", pid, tid);
+	if (read_file(path, text, sizeof(text)) <= 0 || (at = strrchr(text, ')')) == NULL ||
+	    at[1] != ' ' || (out->state == 'D' && at[2] != 'D'))
+		return;
+	out->state = at[2];
+	snprintf(path, sizeof(path), "/proc/%d/task/%.16s/wchan", pid, tid);
+	memset(out->where, 0, sizeof(out->where));
+	if (read_file(path, text, sizeof(text)) > 0 && strcmp(text, "0") != 0)
+		snprintf(out->where, sizeof(out->where), "%.*s", (int)sizeof(out->where) - 1, text);
+}
+
+void sweep_describe(int pid, struct sweep_stuck *out)
+{
+	char path[64], text[64];
+	DIR *tasks;
+
+	memset(out, 0, sizeof(*out));
+	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+	if (read_file(path, text, sizeof(text)) > 0)
+		snprintf(out->name, sizeof(out->name), "%.*s", (int)strcspn(text, "\n"), text);
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	tasks = opendir(path);
+	for (struct dirent *e; tasks != NULL && (e = readdir(tasks)) != NULL;)
+		if (isdigit((unsigned char)e->d_name[0]))
+			describe_thread(pid, e->d_name, out);
+	if (tasks != NULL)
+		closedir(tasks);
 }
 
 static bool environment_names(int pid, const char *wanted, char *text)
@@ -208,7 +253,7 @@ struct sweep_result sweep_environment(const char *run_id_hex)
 	read_descendants(&mine, getpid());
 	for (size_t i = 0; text != NULL && i < t.count; i++) {
 		const struct process *p = &t.rows[i];
-		bool spared = p->pid == getpid() || p->state == 'Z' || p->state == 'X';
+		bool spared = p->pid == getpid() || gone(p);
 
 		for (size_t j = 0; j < mine.count && !spared; j++)
 			spared = mine.rows[j].ours && mine.rows[j].pid == p->pid;

@@ -12,8 +12,12 @@
 #include <stdint.h>
 
 struct sweep_result {
-	uint32_t found;     /* processes alive, zombies not counted */
-	uint32_t stuck_pid; /* one of them, 0 for none */
+	uint32_t found; /* processes alive, zombies not counted */
+	/* Zombies that are not reaped yet.  One may have forked after its children were looked for, and what it left
+	 * comes to us unseen; of another, a thread may hang in the kernel, and until that ends it stays a zombie.
+	 * Nothing is proven gone before a look that meets neither. */
+	uint32_t ended;
+	uint32_t stuck_pid; /* one of the former, else of the latter; 0 for none */
 };
 
 /*
@@ -27,6 +31,15 @@ struct sweep_result sweep_descendants(const int spare[], size_t spare_count);
  * descendants.  Reads only what this user may read: others' processes are not ours.
  */
 struct sweep_result sweep_environment(const char *run_id_hex);
+
+/* What a process is that cannot be ended; text is padded with NULs.  Its leader may be a zombie already while
+ * another of its threads hangs: that thread is described.  All zero when it is gone. */
+struct sweep_stuck {
+	char state; /* a letter of proc_pid_stat(5) */
+	char name[16];
+	char where[40]; /* the kernel's function; empty where the kernel does not tell */
+};
+void sweep_describe(int pid, struct sweep_stuck *out);
 
 /* CPU time of pid and all its descendants, in ns, and the state letter of pid ('?' when it is gone). */
 uint64_t sweep_cpu_ns(int pid, char *state_out);

@@ -1,6 +1,10 @@
 /* See tell.h. */
 #include "supervisor/agent/tell.h"
 
+#include <string.h>
+
+#include "supervisor/agent/sweep.h"
+
 void tell_started(struct tell t, const struct spawn_result *process)
 {
 	struct record_started *r = link_record(RECORD_STARTED, sizeof(*r), 0);
@@ -96,10 +100,17 @@ void tell_exit(struct tell t, int wait_status, const struct rusage *usage, bool 
 void tell_clear(struct tell t, uint32_t swept, uint32_t stuck_pid)
 {
 	struct record_clear *r = link_record(RECORD_CLEAR, sizeof(*r), 0);
+	struct sweep_stuck stuck;
 
 	r->attempt = t.attempt;
 	r->swept = swept;
 	r->stuck = stuck_pid != 0;
 	r->stuck_pid = stuck_pid;
+	if (stuck_pid != 0) {
+		sweep_describe((int)stuck_pid, &stuck);
+		r->stuck_state = stuck.state;
+		memcpy(r->stuck_name, stuck.name, sizeof(r->stuck_name));
+		memcpy(r->stuck_where, stuck.where, sizeof(r->stuck_where));
+	}
 	link_post(t.link, &r->head, 0);
 }

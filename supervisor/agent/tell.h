@@ -38,7 +38,8 @@ void tell_stopped(struct tell t, int number);
 void tell_death(struct tell t, const struct death_news *news);
 void tell_exit(struct tell t, int wait_status, const struct rusage *usage, bool oom_killed);
 
-/* The attempt is gone, or one process of it cannot be ended (stuck_pid; t.rank means nothing). */
+/* The attempt is gone, or one process of it cannot be ended (stuck_pid, which is described in the record; t.rank
+ * means nothing). */
 void tell_clear(struct tell t, uint32_t swept, uint32_t stuck_pid);
 
 #endif

@@ -23,7 +23,10 @@ static void wish(const struct record_control *r, char *out, size_t size)
 	    ? wishes[r->verb]
 	    : "something unknown";
 
-	if (r->pid == 0)
+	if (r->verb == CONTROL_USR1 || r->verb == CONTROL_USR2)
+		snprintf(out, size, "SIGUSR%u came, for every rank that lives",
+		    r->verb == CONTROL_USR1 ? 1u : 2u);
+	else if (r->pid == 0)
 		snprintf(out, size, "a signal asked for %s", what);
 	else
 		snprintf(out, size, "process %u of user %u asked for %s", r->pid, r->uid, what);
@@ -58,6 +61,11 @@ bool notice_text(struct source *s, const struct record *r, char *out, size_t siz
 		break;
 	case DECISION_END:
 		sentence_end((const struct decision_end *)r, out, size);
+		break;
+	case RECORD_CLEAR:
+		if (((const struct record_clear *)r)->stuck == 0)
+			return false;
+		sentence_stuck((const struct record_clear *)r, out, size);
 		break;
 	case RECORD_TROUBLE:
 		trouble((const struct record_trouble *)r, out, size);

@@ -14,6 +14,7 @@
 #include "journal/store.h"
 #include "supervisor/agent/agent.h"
 #include "supervisor/cli/cli.h"
+#include "supervisor/cli/detach.h"
 #include "supervisor/cli/duration.h"
 #include "supervisor/cli/options.h"
 #include "supervisor/cli/run.h"
@@ -27,6 +28,7 @@ enum run_option {
 	OPT_DIR,
 	OPT_SHM_DIR,
 	OPT_QUIET,
+	OPT_DETACH,
 	OPT_TOTAL,
 	OPT_JSON,
 	OPT_STALL_MIN,
@@ -51,6 +53,7 @@ static const struct option_spec specs[OPT_COUNT] = {
     [OPT_DIR] = {"dir", 'd', "DIR", "the run's directory (default ./holdfast-run)"},
     [OPT_SHM_DIR] = {"shm-dir", 0, "DIR", "for shared memory (default /dev/shm)"},
     [OPT_QUIET] = {"quiet", 'q', NULL, "print nothing but errors"},
+    [OPT_DETACH] = {"detach", 0, NULL, "leave the terminal once the trainers run"},
     [OPT_TOTAL] = {"total-steps", 0, "N", "iterations of the whole run: shows the time that is left"},
     [OPT_JSON] = {"json", 0, NULL, "print JSON lines"},
     [OPT_STALL_MIN] = {"stall-min", 0, "TIME", "no stall is declared earlier (default 2s)"},
@@ -75,6 +78,7 @@ static const struct option_spec specs[OPT_COUNT] = {
 
 struct request {
 	const char *dir;
+	bool detach;
 	struct run_options options;
 };
 
@@ -159,6 +163,8 @@ static bool take_option(struct request *q, int option, const char *value)
 		q->options.shm_dir = value;
 	else if (option == OPT_QUIET)
 		q->options.display = false;
+	else if (option == OPT_DETACH)
+		q->detach = true;
 	else if (option == OPT_JSON)
 		q->options.json = true;
 	return true;
@@ -356,7 +362,8 @@ static int enter(struct request *q, struct rundir *rd)
 	return code != 0 ? code : rundir_fill(rd);
 }
 
-static int start(struct request *q)
+/* detach: NULL, or in the process that detach_fork() made. */
+static int start(struct request *q, struct detach *detach)
 {
 	static char work_dir[RUNDIR_PATH];
 	static struct rundir rd;
@@ -386,6 +393,12 @@ static int start(struct request *q)
 	}
 	o->run_dir = rd.path;
 	o->lock_fd = rd.lock_fd;
+	if (detach != NULL) {
+		code = detach_leave(detach, rd.path);
+		if (code != 0)
+			return code;
+		o->up_fd = detach->fd;
+	}
 	return agent_run(o);
 }
 
@@ -398,15 +411,24 @@ const struct option_spec *run_specs(size_t *count_out)
 int run_begin(const struct rankenv_names *names, int argc, char **argv)
 {
 	struct request q = {.dir = RUNDIR_DEFAULT,
-	    .options = {
-		.shm_dir = "/dev/shm", .rank_count = 1, .display = true, .lock_fd = -1, .names = *names}};
+	    .options = {.shm_dir = "/dev/shm",
+		.rank_count = 1,
+		.display = true,
+		.lock_fd = -1,
+		.up_fd = -1,
+		.names = *names}};
+	struct detach detach = {.fd = -1};
 	int code;
 
 	policy_config_default(&q.options.config);
 	code = parse(&q, argc, argv);
 	if (code != 0)
 		return code < 0 ? 0 : code;
-	return start(&q);
+	if (!q.detach)
+		return start(&q, NULL);
+	detach.json = q.options.json;
+	detach.quiet = !q.options.display;
+	return detach_fork(&detach, &code) ? start(&q, &detach) : code;
 }
 
 int cli_run(int argc, char **argv)

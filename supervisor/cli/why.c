@@ -349,11 +349,32 @@ static void print_cost(const struct query_summary *sum)
 	    (unsigned long long)sum->redone_steps, sum->redone_steps == 1 ? "" : "s");
 }
 
+/* What could not be ended, among the inputs of the turn that ended the run; NULL when it was something else. */
+static const struct record *stuck_record(struct why *w)
+{
+	const struct decision_end *end = &query_summary(w->source.query)->end;
+
+	if (end->reason != END_STUCK)
+		return NULL;
+	for (uint64_t seq = end->head.seq - 1, i = 0; seq > 0 && i < SAME_TURN_MAX; seq--, i++) {
+		const struct record *r = source_record(&w->source, seq);
+
+		if (r == NULL || r->turn != end->head.turn)
+			break;
+		if (r->kind == RECORD_CLEAR && ((const struct record_clear *)r)->stuck != 0)
+			return r;
+	}
+	return NULL;
+}
+
 static void print_end_json(struct why *w)
 {
 	const struct query_summary *sum = query_summary(w->source.query);
-	const struct record *r = source_record(&w->source, sum->end.head.seq);
+	const struct record *r = stuck_record(w);
 
+	if (r != NULL)
+		(void)source_print_json(notice_json(&w->source, r));
+	r = source_record(&w->source, sum->end.head.seq);
 	if (r != NULL)
 		(void)source_print_json(notice_json(&w->source, r));
 }
@@ -361,7 +382,8 @@ static void print_end_json(struct why *w)
 static void print_end(struct why *w, enum source_state state)
 {
 	const struct query_summary *sum = query_summary(w->source.query);
-	char text[SENTENCE_MAX], wall[64];
+	const struct record *stuck;
+	char text[NOTICE_MAX], wall[64];
 
 	source_wall_text(query_wall_ns(sum, sum->time_ns), wall, sizeof(wall));
 	switch (state) {
@@ -369,6 +391,9 @@ static void print_end(struct why *w, enum source_state state)
 		source_wall_text(query_wall_ns(sum, sum->end.head.time_ns), wall, sizeof(wall));
 		sentence_end(&sum->end, text, sizeof(text));
 		printf("end at %s: %s\n", wall, text);
+		if ((stuck = stuck_record(w)) != NULL &&
+		    notice_text(&w->source, stuck, text, sizeof(text)))
+			printf("  %-10s %s\n", "stuck", text);
 		break;
 	case SOURCE_DEAD:
 		printf("the journal breaks off at %s, for what ran the run is gone; the same "

@@ -18,6 +18,7 @@
 #define ERROR_TIME 110     /* ETIMEDOUT */
 #define STOPPED_A_TURN 16u /* stopped ranks that one turn looks after */
 #define KILLS_A_TURN 64u
+#define USER_SIGNALS_A_TURN 16u /* a turn's decisions have their limit */
 
 void attempt_enter(struct policy *p, enum run_state state, uint64_t wait_ns)
 {
@@ -278,6 +279,18 @@ static void on_kick(struct moment *m)
 		choose_begin(m);
 }
 
+/* Only the ranks' own processes are meant, and whoever lives: what a signal means is theirs to say. */
+static void on_user_signal(struct moment *m, int32_t signal)
+{
+	const struct policy *p = m->p;
+
+	if (m->user_signals_passed < USER_SIGNALS_A_TURN &&
+	    (p->state == RUN_STARTING || p->state == RUN_RUNNING || p->state == RUN_STOPPING)) {
+		m->user_signals_passed++;
+		decide_kill(m, RANK_NONE, signal);
+	}
+}
+
 static void on_control(struct moment *m, const struct record *r)
 {
 	switch (((const struct record_control *)r)->verb) {
@@ -292,6 +305,12 @@ static void on_control(struct moment *m, const struct record *r)
 			m->checkpoint_asked = true;
 			decide_ask(m, ASK_CHECKPOINT);
 		}
+		break;
+	case CONTROL_USR1:
+		on_user_signal(m, SIGNAL_USR1);
+		break;
+	case CONTROL_USR2:
+		on_user_signal(m, SIGNAL_USR2);
 		break;
 	default:
 		break;

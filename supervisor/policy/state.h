@@ -26,7 +26,9 @@
 #define SIGNAL_BUS 7
 #define SIGNAL_FPE 8
 #define SIGNAL_KILL 9
+#define SIGNAL_USR1 10
 #define SIGNAL_SEGV 11
+#define SIGNAL_USR2 12
 #define SIGNAL_TERM 15
 #define SIGNAL_CONT 18
 
@@ -230,6 +232,7 @@ struct moment {
 	struct suspicion suspicion; /* the earliest of this turn: who came first is the cause */
 	bool reissue;               /* the agent of before said hello again */
 	bool checkpoint_asked;
+	uint32_t user_signals_passed;
 };
 
 static inline uint64_t after_ns(uint64_t time_ns, uint64_t delay_ns)

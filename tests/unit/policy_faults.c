@@ -551,6 +551,37 @@ static void test_stop_in_good_order(void **unused)
 	expect(RUN_CLEARING);
 }
 
+/* Passed on to all ranks while there are any, also while they save; never more than a turn's decisions hold. */
+static void test_user_signals(void **unused)
+{
+	const struct decision_kill *kill;
+
+	(void)unused;
+	bed_hello(&b, 1, 0);
+	bed_control(&b, CONTROL_USR1);
+	bed_turn(&b, BED_MS);
+	assert_int_equal(bed_decisions(&b, DECISION_KILL), 0);
+	bed_fini(&b);
+	setup(NULL);
+	bed_up(&b);
+	bed_control(&b, CONTROL_USR1);
+	bed_control(&b, CONTROL_USR2);
+	bed_turn(&b, BED_MS);
+	assert_int_equal(bed_decisions(&b, DECISION_KILL), 2);
+	for (uint32_t i = 0; i < 2; i++) {
+		kill = bed_decision(&b, DECISION_KILL, i);
+		assert_int_equal(kill->rank, RANK_NONE);
+		assert_int_equal(kill->signal, i == 0 ? 10 : 12);
+	}
+	bed_control(&b, CONTROL_STOP);
+	bed_turn(&b, BED_MS);
+	for (uint32_t i = 0; i < 400; i++)
+		bed_control(&b, CONTROL_USR1);
+	bed_turn(&b, BED_MS);
+	assert_in_range(bed_decisions(&b, DECISION_KILL), 1, 16);
+	expect(RUN_STOPPING);
+}
+
 static void test_checkpoint_asked_once_a_turn(void **unused)
 {
 	(void)unused;
@@ -686,6 +717,7 @@ int main(void)
 	    TEST(test_clear_has_a_deadline),
 	    TEST(test_stop),
 	    TEST(test_stop_in_good_order),
+	    TEST(test_user_signals),
 	    TEST(test_checkpoint_asked_once_a_turn),
 	    TEST(test_stopped),
 	    TEST(test_stopped_again_later_is_continued_again),

@@ -85,7 +85,7 @@ static void every_descendant(void **state)
 		killed += result.found;
 		reap_all();
 		assert_true(clock_monotonic_ns() < limit);
-	} while (result.found > 0);
+	} while (result.found + result.ended > 0);
 	assert_true(killed >= 3);
 	for (size_t i = 0; i < 3; i++)
 		assert_int_equal(kill(pids[i], 0), -1);
@@ -159,6 +159,67 @@ static void a_thousand_children(void **state)
 	assert_int_equal(found, count);
 	while (waitpid(-1, NULL, 0) > 0)
 		;
+}
+
+/*
+ * Who forks and ends at once, again and again, is never there any more when it is looked at twice.  After some
+ * looks it is met all the same, and no look before that says that nobody is there.
+ */
+static void hopper(bool new_sessions)
+{
+	int ends[2], pid;
+	uint64_t limit = clock_monotonic_ns() + DEADLINE_NS;
+	unsigned rounds = 0;
+	char byte;
+
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	pid = fork();
+	if (pid == 0) {
+		setpgid(0, 0);
+		while (write(ends[1], "", 1) == 1) {
+			if (fork() != 0)
+				_exit(0);
+			if (new_sessions)
+				setsid();
+		}
+		_exit(1);
+	}
+	close(ends[1]);
+	for (unsigned i = 0; i < 50; i++)
+		assert_int_equal(read(ends[0], &byte, 1), 1);
+	fcntl(ends[0], F_SETFL, O_NONBLOCK);
+	/* At its end nobody holds the pipe; until then it is emptied, so that nobody waits in it to be met. */
+	for (bool over = false; !over; rounds++) {
+		char bytes[4096];
+		ssize_t got;
+
+		struct sweep_result result = sweep_descendants(NULL, 0);
+		reap_all();
+		while ((got = read(ends[0], bytes, sizeof(bytes))) > 0)
+			;
+		over = got == 0;
+		/* Not gone, and nothing was met: somebody would start the next attempt beside it. */
+		if (!over && result.found + result.ended == 0)
+			fail_msg("missed in round %u", rounds);
+		assert_true(clock_monotonic_ns() < limit);
+	}
+	reap_all();
+	assert_int_equal(sweep_descendants(NULL, 0).found, 0);
+	close(ends[0]);
+}
+
+static void who_forks_quickly(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 10; i++)
+		hopper(false);
+}
+
+static void who_forks_quickly_into_sessions(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 3; i++)
+		hopper(true);
 }
 
 /* A process of a run, whose parent is not ours: the middle one gives it to process 1 or another reaper. */
@@ -284,6 +345,8 @@ int main(void)
 	    cmocka_unit_test(zombies_do_not_count),
 	    cmocka_unit_test(a_thousand_children),
 	    cmocka_unit_test(found_by_its_environment),
+	    cmocka_unit_test(who_forks_quickly),
+	    cmocka_unit_test(who_forks_quickly_into_sessions),
 	    cmocka_unit_test(cpu_of_a_tree),
 	};
 
