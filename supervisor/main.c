@@ -9,6 +9,7 @@
 #include "supervisor/agent/helper.h"
 #include "supervisor/cli/cli.h"
 #include "supervisor/evidence/evidence.h"
+#include "supervisor/ladder/keeper.h"
 #include "supervisor/supervisor.h"
 
 struct subcommand {
@@ -30,6 +31,8 @@ static const struct subcommand subcommands[] = {
     {"helper-survey", helper_survey_main, NULL},
     {"helper-digest", helper_digest_main, NULL},
     {"helper-evidence", evidence_main, NULL},
+    {"helper-keeper", helper_keeper_main, NULL},
+    {"helper-restore", helper_restore_main, NULL},
 };
 
 static void print_help(FILE *out)

@@ -14,7 +14,8 @@ struct helper_digest {
 	uint8_t digest[16]; /* XXH3-128, canonical */
 };
 
-/* --path FILE: digest it; safetensors files are also looked through for values that are not finite. */
+/* --path PATH: digest a file or a directory (ladder/content.h); safetensors files are also looked through for values
+ * that are not finite. */
 int helper_digest_main(int argc, char **argv);
 
 /* --path FILE --before-step N: verify a rank's newest snapshots of steps < N; writes struct
