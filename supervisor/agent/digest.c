@@ -37,6 +37,10 @@ int helper_digest_main(int argc, char **argv)
 		return 64;
 	enum status status = listing_take(&l, path, &why);
 
+	if (status == STATUS_OK && l.file_count == 0) {
+		cause_set(&why, CAUSE_ERRNO, EISDIR, "digest", path);
+		status = STATUS_BAD;
+	}
 	if (status == STATUS_OK)
 		status = content_take(path, &l, &content, &why);
 	if (status == STATUS_OK) {

@@ -203,8 +203,7 @@ static void prune(struct keeper *k, uint64_t need_bytes)
 	while (k->budget_bytes != 0 && kept_size_bytes(&k->kept) + need_bytes > k->budget_bytes &&
 	    drop_oldest(k))
 		;
-	if (k->may_prune && k->budget_bytes != 0 &&
-	    kept_size_bytes(&k->kept) + need_bytes > k->budget_bytes)
+	if (k->may_prune && k->budget_bytes != 0 && kept_size_bytes(&k->kept) > k->budget_bytes)
 		say_trouble(k, EDQUOT, k->kept.dir);
 }
 

@@ -114,6 +114,8 @@ static void mark(struct item *item, enum watch_notice notice, bool itself)
 	item->look = true;
 	item->noticed = true;
 	item->changed_ns = clock_monotonic_ns();
+	if (notice == WATCH_MOVED_IN || notice == WATCH_WRITTEN)
+		item->at_start = false;
 	if (notice == WATCH_MOVED_IN && itself) {
 		item->renamed = true;
 		item->unclosed = false;
@@ -215,27 +217,36 @@ static void watch_base(struct tracker *t)
 	}
 }
 
+/* The directories of an item that is one, those in it only while it is being written. */
+static void watch_inside(struct tracker *t, const struct item *item)
+{
+	char path[PATTERN_PATH_MAX];
+	struct listing l;
+
+	if (!item->directory || !watch_want(&t->watch, item->path) || !tracker_open(item))
+		return;
+	/* What cannot be seen is not watched; the next sweep looks again. */
+	if (listing_take(&l, item->path, NULL) == STATUS_OK)
+		for (size_t i = 0; i < l.count; i++)
+			if (l.entries[i].type == 'd' &&
+			    listing_path(item->path, &l.entries[i], path, sizeof(path)))
+				(void)watch_want(&t->watch, path);
+	listing_fini(&l);
+}
+
+/* What came into a directory before it was watched came without a notice: then it has to be looked at again. */
 static void watch_all(struct tracker *t)
 {
 	watch_begin(&t->watch);
 	watch_base(t);
+	t->sweep = t->sweep || t->watch.fresh;
 	if (t->apart[0] != '\0')
 		(void)watch_want(&t->watch, t->apart);
 	for (size_t i = 0; i < t->count; i++) {
-		const struct item *item = &t->items[i];
-		char path[PATTERN_PATH_MAX];
-		struct listing l;
-
-		watch_way(t, item);
-		if (!item->directory || !watch_want(&t->watch, item->path) || !tracker_open(item))
-			continue;
-		/* What cannot be seen is not watched; the next sweep looks again. */
-		if (listing_take(&l, item->path, NULL) == STATUS_OK)
-			for (size_t j = 0; j < l.count; j++)
-				if (l.entries[j].type == 'd' &&
-				    listing_path(item->path, &l.entries[j], path, sizeof(path)))
-					(void)watch_want(&t->watch, path);
-		listing_fini(&l);
+		t->watch.fresh = false;
+		watch_way(t, &t->items[i]);
+		watch_inside(t, &t->items[i]);
+		t->items[i].look = t->items[i].look || t->watch.fresh;
 	}
 	watch_end(&t->watch);
 }
@@ -289,20 +300,23 @@ static void look_at(struct tracker *t, struct item *item, uint64_t now_ns)
 {
 	uint8_t signature[16];
 	struct listing l;
+	bool was_there;
 
 	item->look = false;
+	was_there = item->there;
 	/* What cannot be read now, or is no checkpoint at all, is as if it were not there. */
 	item->there = listing_take(&l, item->path, NULL) == STATUS_OK && l.count > 0;
+	item->directory = l.directory;
 	if (item->there) {
 		listing_signature(&l, signature);
 		if (memcmp(signature, item->signature, sizeof(signature)) != 0) {
 			memcpy(item->signature, signature, sizeof(signature));
 			item->changed_ns = now_ns;
 			item->retry_ns = 0;
+			item->at_start = item->at_start && !was_there;
 		}
 		item->size_bytes = l.size_bytes;
 		item->mtime_ns = l.mtime_ns;
-		item->directory = l.directory;
 	}
 	listing_fini(&l);
 	if (tracker_open(item) && item->writing == 0 && !item->at_start)

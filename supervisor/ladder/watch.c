@@ -58,6 +58,7 @@ static struct watch_place *find(struct watch *w, int number)
 
 void watch_begin(struct watch *w)
 {
+	w->fresh = false;
 	for (size_t i = 0; i < w->count; i++)
 		w->places[i].wanted = false;
 }
@@ -82,6 +83,7 @@ bool watch_want(struct watch *w, const char *dir)
 	if (place == NULL && w->count < WATCH_MAX) {
 		place = &w->places[w->count++];
 		*place = (struct watch_place){.number = number};
+		w->fresh = true;
 	}
 	if (place == NULL) {
 		w->polling = true;

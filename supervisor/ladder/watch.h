@@ -26,6 +26,7 @@ struct watch {
 	bool polling; /* it cannot be relied on: the file system may change without a notice */
 	struct watch_place places[WATCH_MAX];
 	size_t count;
+	bool fresh; /* set by watch_want() for a directory that was not watched before */
 };
 
 enum watch_notice {
@@ -42,6 +43,7 @@ typedef void watch_seen(void *context, enum watch_notice notice, const char *pat
 void watch_init(struct watch *w);
 void watch_fini(struct watch *w);
 
+/* Clears fresh. */
 void watch_begin(struct watch *w);
 /* dir: borrowed.  False: it is not watched (not there, no directory, too many). */
 bool watch_want(struct watch *w, const char *dir);

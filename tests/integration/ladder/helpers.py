@@ -1,5 +1,6 @@
 """A keeper and a restore driven as the agent drives them, and files in the shapes that scripts write."""
 
+import concurrent.futures
 import io
 import json
 import os
@@ -12,6 +13,7 @@ import struct
 import subprocess
 import sys
 import time
+import unittest
 import zipfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent))
@@ -58,14 +60,12 @@ class Keeper:
 
     def start(self):
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        saved = os.dup(theirs.fileno())
-
-        def give():
-            os.dup2(saved, 3)
-
-        self.process = subprocess.Popen(self.arguments, stdin=subprocess.DEVNULL, preexec_fn=give, close_fds=True,
-                                        pass_fds=(3,))
-        os.close(saved)
+        # Its number in the keeper is 3, which is another file's here.
+        number = os.dup(theirs.fileno()) if theirs.fileno() == 3 else theirs.fileno()
+        words = ["bash", "-c", 'exec 3<&"$0"-; exec "$@"', str(number), *self.arguments]
+        self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, pass_fds=(number,))
+        if number != theirs.fileno():
+            os.close(number)
         theirs.close()
         self.wait(READY)
         if self.protect:
@@ -105,10 +105,6 @@ class Keeper:
         while self.take(0) is not None:
             pass
         return self.said
-
-    def settle(self, pattern_dir, name=".probe"):
-        """Until it has dealt with everything up to now: it answers after what came before."""
-        self.drain()
 
     def kill(self):
         """SIGKILL, as it may come at any moment."""
@@ -191,3 +187,50 @@ def kept_copies(run_dir):
     """Paths of all kept copies, oldest first."""
     return [p for d in sorted(pathlib.Path(run_dir, "checkpoints").glob("*-step-*")) for p in d.iterdir()
             if p.name != ".kept.json"]
+
+
+class Case(unittest.TestCase):
+    """A test with folders of its own: self.run_dir for the run, self.out for what a script writes."""
+
+    holdfast = None
+
+    def setUp(self):
+        scratch = rig.Scratch()
+        self.scratch = scratch.__enter__()
+        self.addCleanup(scratch.__exit__)
+        self.run_dir, self.out = self.scratch / "run", self.scratch / "out"
+        self.run_dir.mkdir()
+        self.out.mkdir()
+
+    def keeper(self, pattern, **words):
+        keeper = Keeper(self.holdfast, self.out / pattern, words.pop("run_dir", self.run_dir), **words)
+        self.addCleanup(keeper.close)
+        return keeper
+
+    def restore(self, pattern, kept=None, original=None):
+        return restore(self.holdfast, self.run_dir, self.out / pattern, kept, original)
+
+
+def main(*cases):
+    """Every test of the cases, several at a time: most of their time is waiting for quiet."""
+    build, *names = sys.argv[1:]
+    Case.holdfast = pathlib.Path(build).resolve() / "holdfast"
+    tests = [test for case in cases for test in unittest.defaultTestLoader.loadTestsFromTestCase(case)
+             if not names or test.id().rsplit(".", 1)[-1] in names]
+
+    def one(test):
+        began, result = time.monotonic(), unittest.TestResult()
+        test.run(result)
+        return test, result, time.monotonic() - began
+
+    good = bool(tests)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for test, result, took_s in pool.map(one, tests):
+            word = "ok" if result.wasSuccessful() else "FAIL"
+            if result.skipped:
+                word = f"skipped: {result.skipped[0][1]}"
+            print(f"{test.id()}: {word}, {took_s:.1f} s")
+            for _, trace in result.failures + result.errors:
+                print(trace)
+            good = good and result.wasSuccessful()
+    return 0 if good else 1
