@@ -63,3 +63,11 @@ int channel_create(const char *path, const struct channel_head *head)
 		unlink(path);
 	return error;
 }
+
+bool channel_claim(struct channel *map, enum channel_producer wanted)
+{
+	uint32_t holder = CHANNEL_NOBODY;
+
+	return atomic_compare_exchange_strong(&map->control.producer, &holder, (uint32_t)wanted) ||
+	    holder == (uint32_t)wanted;
+}

@@ -7,12 +7,16 @@
  *	CHANNEL_RING_OFFSET                 CHANNEL_RING × struct iteration
  *
  * The geometry is fixed by these constants; the agent never reads a size, an offset or a count out of the
- * mapping to find its way (H10).  The trainer is the only producer.  It writes a slot, then stores
+ * mapping to find its way (H10).  The producer writes a slot, then stores
  * control.head with release order; the agent reads slots below head and stores control.tail after the
  * supervisor has made them durable (exactly once, H2, H3).  head and tail count slots since the start of
  * the attempt; slot i lies at i % CHANNEL_RING.  When head - tail = CHANNEL_RING, the report is dropped but
  * takes its ring_seq all the same, so that the next slot shows the hole, and control.lost_seq one that no slot
  * follows.  The producer never waits (H11).
+ *
+ * There is one producer: who first takes control.producer from CHANNEL_NOBODY with one compare-and-swap, and it stays
+ * so.  holdfast_open() takes it for the trainer; the helper that reads the trainer's output takes it for
+ * the iterations that it recognises there.  Who finds it taken writes nothing into the ring or the mail.
  *
  * control.lock is a pthread robust, process-shared mutex that the trainer's main thread holds from
  * holdfast_open() to holdfast_close() or its end.  Its futex word is its first 32 bits (glibc on Linux; a
@@ -34,7 +38,7 @@
 #include "journal/record.h"
 
 #define CHANNEL_MAGIC 0x31304c4e48434648ull /* "HFCHNL01" */
-#define CHANNEL_VERSION 1u
+#define CHANNEL_VERSION 2u
 #define CHANNEL_RING 8192u /* slots, a power of two */
 #define CHANNEL_MAIL 16u
 #define CHANNEL_MAIL_OFFSET 8192u
@@ -89,8 +93,10 @@ struct channel_mail {
 	char path[RECORD_TEXT_MAX - 8];
 };
 
+enum channel_producer { CHANNEL_NOBODY = 0, CHANNEL_TRAINER = 1, CHANNEL_OUTPUT = 2 };
+
 struct channel_control {
-	/* written by the trainer */
+	/* written by the trainer, those from head to phase by the producer */
 	pthread_mutex_t lock;
 	alignas(64) _Atomic uint64_t head;
 	_Atomic uint64_t last_step;      /* STEP_NONE before the first */
@@ -101,6 +107,7 @@ struct channel_control {
 	_Atomic uint32_t connected; /* pid, once lock is held */
 	_Atomic uint32_t leaving; /* 1: holdfast_close() was called; an owner's death means nothing */
 	_Atomic uint32_t checkpoint_taken; /* last checkpoint_asked that was seen */
+	_Atomic uint32_t producer;         /* enum channel_producer; by compare-and-swap */
 	_Atomic uint64_t lost_seq; /* ring_seq of the last report that found no room; 0: none */
 	alignas(64) _Atomic uint32_t alarm; /* futex word */
 	_Atomic uint32_t crash_tid;
@@ -127,6 +134,9 @@ static_assert(sizeof(struct channel_control) <= 4096, "channel control");
 static_assert(offsetof(struct channel, mail) == CHANNEL_MAIL_OFFSET, "mail");
 static_assert(offsetof(struct channel, ring) == CHANNEL_RING_OFFSET, "ring");
 static_assert(sizeof(struct channel) == CHANNEL_SIZE_BYTES, "channel");
+static_assert(offsetof(struct channel_control, producer) == 116 &&
+	offsetof(struct channel_control, alarm) == 128,
+    "the words of a channel stay where they are");
 
 /*
  * Make the channel of one rank (agent only): a new file of mode 0600 whose memory is all there already, so that
@@ -136,5 +146,14 @@ static_assert(sizeof(struct channel) == CHANNEL_SIZE_BYTES, "channel");
  * Returns	0 or a negative errno, and then there is no file: -EEXIST (remove it first), -ENOSPC, -ENOMEM.
  */
 int channel_create(const char *path, const struct channel_head *head);
+
+/*
+ * Become a channel's producer, for good.
+ *
+ * map, wanted	the mapping, borrowed; who asks: CHANNEL_TRAINER or CHANNEL_OUTPUT.
+ * Returns	true when it is the producer now, or was already; false: another one is, write nothing.
+ * Context	either side; never waits.
+ */
+bool channel_claim(struct channel *map, enum channel_producer wanted);
 
 #endif

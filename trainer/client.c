@@ -30,6 +30,7 @@ struct holdfast {
 	uint32_t phase;
 	uint32_t checkpoints_asked; /* that were answered */
 	bool stepped;
+	bool reports;    /* the ring is ours; else what the program prints is read for it */
 	bool not_finite; /* a report was: the snapshots of before are kept */
 	struct holdfast_resume resume;
 	char resume_path[sizeof(((struct channel_head *)0)->resume_path)];
@@ -134,6 +135,7 @@ static void announce(struct holdfast *hf)
 
 	hf->phase_ns = clock_ns();
 	hf->last_step = STEP_NONE;
+	hf->reports = channel_claim(hf->map, CHANNEL_TRAINER);
 	atomic_store(&control->phase, PHASE_INIT);
 	atomic_store(&control->phase_since_ns, hf->phase_ns);
 	heartbeat(hf->map, hf->phase_ns);
@@ -254,7 +256,7 @@ static void enter_phase(struct holdfast *hf, uint32_t phase, uint64_t now_ns)
 
 	if (phase == hf->phase)
 		return;
-	slot = producer_claim(&hf->producer);
+	slot = hf->reports ? producer_claim(&hf->producer) : NULL;
 	if (slot != NULL) {
 		*slot = (struct iteration){.kind = ITERATION_PHASE,
 		    .step = hf->last_step == STEP_NONE ? 0 : hf->last_step,
@@ -301,7 +303,7 @@ void holdfast_step(struct holdfast *hf, const struct holdfast_step *report)
 		hf->stepped = true;
 		enter_phase(hf, PHASE_STEP, now_ns);
 	}
-	slot = producer_claim(&hf->producer);
+	slot = hf->reports ? producer_claim(&hf->producer) : NULL;
 	if (slot != NULL) {
 		/* In the order in which the fields lie. */
 		slot->kind = ITERATION_STEP;
@@ -387,6 +389,8 @@ int holdfast_checkpoint_saved(struct holdfast *hf, uint64_t step, const char *pa
 	heartbeat(hf->map, it.monotonic_ns);
 	if (path == NULL || path[0] == '\0' || shard_count == 0 || step == STEP_NONE)
 		return -EINVAL;
+	if (!hf->reports)
+		return -EBUSY;
 	length = make_absolute(path, absolute, sizeof(absolute));
 	if (length < 0)
 		return length;

@@ -121,7 +121,8 @@ HOLDFAST_API int holdfast_restore_end(struct holdfast *hf);
  * `step`.  shard_count is the number of files that make the whole checkpoint (1 for one file).
  * A path that is not absolute is taken from the working directory of this moment.  -EINVAL for no path, no
  * shard or no step, -ENAMETOOLONG for an absolute path of more than 4087 bytes, -EAGAIN when the supervisor is
- * so far behind that the announcement was lost: announce it again later.  0 when hf is NULL.
+ * so far behind that the announcement was lost: announce it again later.  -EBUSY when the program's iterations were
+ * taken from its output before it called holdfast_open(): call that earlier.  0 when hf is NULL.
  */
 HOLDFAST_API int holdfast_checkpoint_saved(
     struct holdfast *hf, uint64_t step, const char *path, uint32_t shard_count);

@@ -8,6 +8,27 @@ void producer_init(struct producer *p, struct channel *map)
 	*p = (struct producer){.map = map};
 }
 
+bool producer_resume(struct producer *p, struct channel *map)
+{
+	uint64_t head = atomic_load_explicit(&map->control.head, memory_order_acquire);
+	uint64_t tail = atomic_load_explicit(&map->control.tail, memory_order_acquire);
+	uint64_t lost = atomic_load_explicit(&map->control.lost_seq, memory_order_relaxed);
+	uint64_t last = 0;
+
+	if (head - tail > CHANNEL_RING)
+		return false;
+	if (head > 0) {
+		const struct iteration *slot = &map->ring[(head - 1) % CHANNEL_RING];
+
+		last = slot->ring_seq;
+		if (slot->check != (CHANNEL_MAGIC ^ last) || last < head)
+			return false;
+	}
+	*p = (struct producer){
+	    .map = map, .head = head, .tail = tail, .ring_seq = lost > last ? lost : last};
+	return true;
+}
+
 struct iteration *producer_claim(struct producer *p)
 {
 	p->ring_seq++;

@@ -1,7 +1,7 @@
 /*
- * The trainer's end of a channel's ring: one producer, which never waits and never calls the kernel (H11).
+ * The producing end of a channel's ring: one producer, which never waits and never calls the kernel (H11).
  *
- * Everything it must remember lies here, in the trainer's own memory, so that nothing that somebody writes into
+ * Everything it must remember lies here, in the producer's own memory, so that nothing that somebody writes into
  * the mapping can lead it outside of the ring.  A report that finds the ring full is dropped but takes its
  * ring_seq, so that the next one, or control.lost_seq, shows the hole (H3).
  */
@@ -22,6 +22,12 @@ struct producer {
 
 /* map is borrowed until the producer is no longer used. */
 void producer_init(struct producer *p, struct channel *map);
+
+/*
+ * Go on where a producer left off that is gone, as its last words in the mapping have it.
+ * Returns	false when they make no sense: write nothing then.
+ */
+bool producer_resume(struct producer *p, struct channel *map);
 
 /*
  * The slot for the next report, or NULL when the ring is full and the report is lost.  Fill it all, except

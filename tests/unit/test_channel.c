@@ -252,6 +252,55 @@ static void a_scribbled_mapping_leads_nobody_astray(void **unused)
 	end_ring(&ring, path);
 }
 
+/* A producer that is killed anywhere is followed by one that goes on: nothing twice, and every hole shows. */
+static void a_producer_goes_on_for_another(void **unused)
+{
+	static struct iteration got[CHANNEL_RING];
+	uint64_t seed = trainee_seed(3), last = 0, seen = 0, holes = 0, made = 0;
+	struct producer p;
+	struct ring ring;
+	char path[64], text[RECORD_TEXT_MAX];
+
+	(void)unused;
+	make_ring(&ring, path);
+	for (unsigned life = 0; life < 300; life++) {
+		assert_true(producer_resume(&p, ring.map));
+		for (uint64_t reports = trainee_random(&seed) % 200; reports > 0; reports--, made++)
+			(void)put_report(&p, p.ring_seq + 1);
+		/* Killed between the claim and the publication: the number is taken again, the slot is nobody's. */
+		if (life % 3 == 0 && p.head - atomic_load(&ring.map->control.tail) < CHANNEL_RING)
+			memset(producer_claim(&p), 0xee, sizeof(struct iteration));
+		if (life % 7 != 0 || life < 100)
+			continue;
+		uint32_t count = ring_read(&ring, got, CHANNEL_RING, text);
+
+		for (uint32_t i = 0; i < count; i++, seen++) {
+			check_report(&got[i]);
+			assert_true(got[i].ring_seq > last);
+			holes += got[i].ring_seq - last - 1;
+			last = got[i].ring_seq;
+		}
+		ring_ack(&ring, last);
+	}
+	assert_false(ring.damaged);
+	assert_true(producer_resume(&p, ring.map));
+	printf("%llu made, %llu seen\n", (unsigned long long)made, (unsigned long long)seen);
+	assert_int_equal(p.ring_seq, made);
+	assert_true(holes > 0 && seen > CHANNEL_RING);
+	assert_int_equal(last, seen + holes);
+	/* Words that make no sense are not gone by. */
+	uint64_t head = atomic_load(&ring.map->control.head);
+
+	ring.map->ring[(head - 1) % CHANNEL_RING].check ^= 1;
+	assert_false(producer_resume(&p, ring.map));
+	ring.map->ring[(head - 1) % CHANNEL_RING].check ^= 1;
+	assert_true(producer_resume(&p, ring.map));
+	atomic_store(&ring.map->control.head, atomic_load(&ring.map->control.tail) + CHANNEL_RING + 1);
+	assert_false(producer_resume(&p, ring.map));
+	atomic_store(&ring.map->control.head, head);
+	end_ring(&ring, path);
+}
+
 static void announced_paths_arrive_or_are_known_lost(void **unused)
 {
 	struct iteration it = {.kind = ITERATION_CHECKPOINT, .fields = 1};
@@ -296,6 +345,7 @@ int main(void)
 	    cmocka_unit_test(a_full_ring_drops_and_the_hole_shows),
 	    cmocka_unit_test(a_racing_producer_loses_nothing_unseen),
 	    cmocka_unit_test(a_scribbled_mapping_leads_nobody_astray),
+	    cmocka_unit_test(a_producer_goes_on_for_another),
 	    cmocka_unit_test(announced_paths_arrive_or_are_known_lost),
 	};
 

@@ -522,6 +522,47 @@ static void a_full_ring_is_no_obstacle(void **unused)
 	trainee_fini(&t);
 }
 
+static int speak_beside_the_output(struct trainee *t)
+{
+	struct channel_control *control = &t->map->control;
+	struct holdfast *hf = holdfast_open();
+	struct holdfast_step step = {.step = 9, .fields = HOLDFAST_LOSS, .loss = 1.0};
+	char byte = 5;
+
+	CHECK(hf != NULL);
+	CHECK(atomic_load(&control->connected) == (uint32_t)getpid());
+	holdfast_step(hf, &step);
+	holdfast_phase(hf, HOLDFAST_PHASE_EVALUATION);
+	CHECK(holdfast_checkpoint_saved(hf, 9, "/x", 1) == -EBUSY);
+	CHECK(atomic_load(&control->producer) == CHANNEL_OUTPUT);
+	CHECK(atomic_load(&control->head) == 1 && t->map->ring[0].ring_seq == 77);
+	CHECK(t->map->mail[1].mail_seq == 0);
+	CHECK(atomic_load(&control->phase) == PHASE_EVALUATION);
+	CHECK(holdfast_snapshot_begin(hf, 9, 1) == 0 && holdfast_snapshot_write(hf, &byte, 1) == 0);
+	CHECK(holdfast_snapshot_commit(hf) == 0);
+	holdfast_close(hf);
+	return 0;
+}
+
+/* Who comes second writes neither slot nor mail; and when the trainer comes first, it is the other's turn to see. */
+static void a_ring_has_one_producer(void **unused)
+{
+	struct trainee t;
+
+	(void)unused;
+	trainee_init(&t, START_SCRATCH, 0, NULL);
+	assert_true(channel_claim(t.map, CHANNEL_OUTPUT));
+	t.map->ring[0].ring_seq = 77;
+	atomic_store(&t.map->control.head, 1);
+	expect_fine(&t, speak_beside_the_output);
+	trainee_renew(&t);
+	expect_fine(&t, report_some);
+	assert_int_equal(atomic_load(&t.map->control.producer), CHANNEL_TRAINER);
+	assert_false(channel_claim(t.map, CHANNEL_OUTPUT));
+	assert_true(channel_claim(t.map, CHANNEL_TRAINER));
+	trainee_fini(&t);
+}
+
 static int answer_requests(struct trainee *t)
 {
 	struct channel_control *control = &t->map->control;
@@ -693,6 +734,7 @@ int main(void)
 	    cmocka_unit_test(another_thread_cannot_join_but_may_exit),
 	    cmocka_unit_test(reports_arrive_as_they_were_made),
 	    cmocka_unit_test(a_full_ring_is_no_obstacle),
+	    cmocka_unit_test(a_ring_has_one_producer),
 	    cmocka_unit_test(requests_are_seen),
 	    cmocka_unit_test(a_report_makes_no_system_call),
 	    cmocka_unit_test(a_poisoned_state_is_not_saved),
