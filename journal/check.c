@@ -53,6 +53,7 @@ static const struct check_kind {
     KIND(RECORD_TROUBLE, record_trouble, "trouble", NO_RANK, TAIL_NONE),
     KIND(RECORD_EVIDENCE, record_evidence, "evidence", RANK_OF(record_evidence), TAIL_EVIDENCE),
     KIND(RECORD_SAVED, record_saved, "saved", RANK_OF(record_saved), TAIL_PATH),
+    KIND(RECORD_PROGRESS, record_progress, "progress", RANK_OF(record_progress), TAIL_NONE),
     KIND(DECISION_START, decision_start, "start", NO_RANK, TAIL_NONE),
     KIND(DECISION_KILL, decision_kill, "kill", RANK_OF(decision_kill), TAIL_NONE),
     KIND(DECISION_CLEAR, decision_clear, "clear-attempt", NO_RANK, TAIL_NONE),

@@ -30,6 +30,7 @@ struct query {
 	struct rung *rungs; /* ascending by step */
 	size_t rung_count, rung_capacity;
 	uint64_t times_ns[QUERY_RATE_ROWS]; /* of this attempt's last rows, round robin */
+	uint64_t steps[QUERY_RATE_ROWS];    /* likewise */
 	size_t time_count;
 	struct decision_recovered interruption; /* the last; down_ns and redone_steps: the largest of it */
 };
@@ -218,17 +219,21 @@ static enum status count_step(struct query *q, uint64_t step, struct cause *why)
 	return status;
 }
 
-static void count_rate(struct query *q, uint64_t time_ns)
+/* Where a program prints only every tenth step, ten were made from one row to the next. */
+static void count_rate(struct query *q, const struct record_step *row)
 {
-	size_t rows;
-	uint64_t oldest_ns;
+	size_t oldest, newest = q->time_count % QUERY_RATE_ROWS;
+	uint64_t time_ns = row->head.time_ns, made;
 
-	q->times_ns[q->time_count % QUERY_RATE_ROWS] = time_ns;
+	q->times_ns[newest] = time_ns;
+	q->steps[newest] = row->step;
 	q->time_count++;
-	rows = q->time_count < QUERY_RATE_ROWS ? q->time_count : QUERY_RATE_ROWS;
-	oldest_ns = q->times_ns[q->time_count <= QUERY_RATE_ROWS ? 0 : q->time_count % QUERY_RATE_ROWS];
-	q->sum.steps_per_s = rows > 1 && time_ns > oldest_ns
-	    ? (double)(rows - 1) * 1e9 / (double)(time_ns - oldest_ns)
+	oldest = q->time_count <= QUERY_RATE_ROWS ? 0 : q->time_count % QUERY_RATE_ROWS;
+	made = q->time_count - 1 < QUERY_RATE_ROWS - 1 ? q->time_count - 1 : QUERY_RATE_ROWS - 1;
+	if (q->sum.progress_format != PROGRESS_NONE && row->step > q->steps[oldest])
+		made = row->step - q->steps[oldest];
+	q->sum.steps_per_s = time_ns > q->times_ns[oldest]
+	    ? (double)made * 1e9 / (double)(time_ns - q->times_ns[oldest])
 	    : 0;
 }
 
@@ -254,7 +259,7 @@ static enum status on_step(struct query *q, const struct record_step *row, struc
 	q->sum.last_row = *row;
 	q->sum.last_row_seq = row->head.seq;
 	if (row->attempt == q->sum.attempt)
-		count_rate(q, row->head.time_ns);
+		count_rate(q, row);
 	return STATUS_OK;
 }
 
@@ -418,6 +423,10 @@ static enum status fold(struct query *q, const struct record *r, struct cause *w
 	case RECORD_GAP:
 		q->sum.gap_count++;
 		q->sum.gap_reports += ((const struct record_gap *)r)->count;
+		break;
+	case RECORD_PROGRESS:
+		q->sum.progress_format = ((const struct record_progress *)r)->format;
+		q->sum.progress_rank = ((const struct record_progress *)r)->rank;
 		break;
 	case RECORD_RUNG:
 		return on_rung(q, ((const struct record_rung *)r)->step, r->seq, NULL, why);

@@ -43,6 +43,9 @@ struct query_summary {
 	uint64_t start_seq; /* of its DECISION_START */
 	uint64_t attempt_count;
 
+	uint32_t progress_format; /* enum progress_format: iterations are read from output; 0: they are not */
+	uint32_t progress_rank;
+
 	bool has_row;
 	struct record_step last_row; /* fixed part of the last complete row, by commit */
 	uint64_t last_row_seq;

@@ -60,6 +60,8 @@ enum record_kind {
 	RECORD_TROUBLE = 21,  /* struct record_trouble: the journal itself was in trouble */
 	RECORD_EVIDENCE = 22, /* struct record_evidence: answer to DECISION_CAPTURE */
 	RECORD_SAVED = 23,    /* struct record_saved: a rank announced a checkpoint file */
+	RECORD_PROGRESS = 26, /* struct record_progress: iterations are read from a rank's output */
+	RECORD_INPUT_LAST = RECORD_PROGRESS,
 	/* decisions */
 	DECISION_START = 64,     /* struct decision_start: start an attempt */
 	DECISION_KILL = 65,      /* struct decision_kill: signal ranks of an attempt */
@@ -361,6 +363,25 @@ struct record_verified {
 	uint32_t attempt, result; /* enum verify_result */
 	uint64_t step;
 	int32_t error;
+	uint32_t reserved;
+};
+
+enum progress_format { /* whose lines they are */
+	PROGRESS_NONE = 0,
+	PROGRESS_NANOGPT,
+	PROGRESS_TRAINER, /* Hugging Face Trainer: values, and a bar beside them or epochs */
+	PROGRESS_MEGATRON,
+	PROGRESS_BAR,     /* tqdm, Lightning */
+	PROGRESS_KEYS,    /* step=60 loss=1.25 */
+	PROGRESS_WORDS,   /* step 60 loss 1.25 */
+	PROGRESS_JSON,    /* {"step": 60, "loss": 1.25} */
+	PROGRESS_PATTERN, /* a regular expression of the user's */
+	PROGRESS_COUNT
+};
+struct record_progress {
+	struct record head;
+	uint32_t rank, attempt;
+	uint32_t format; /* enum progress_format */
 	uint32_t reserved;
 };
 

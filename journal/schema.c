@@ -86,6 +86,16 @@ static const char *const ASKS[] = {
     [ASK_STOP] = "stop",
     [ASK_CHECKPOINT] = "checkpoint",
 };
+const char *const schema_progress_words[PROGRESS_COUNT] = {
+    [PROGRESS_NANOGPT] = "nanogpt",
+    [PROGRESS_TRAINER] = "trainer",
+    [PROGRESS_MEGATRON] = "megatron",
+    [PROGRESS_BAR] = "bar",
+    [PROGRESS_KEYS] = "keys",
+    [PROGRESS_WORDS] = "words",
+    [PROGRESS_JSON] = "json",
+    [PROGRESS_PATTERN] = "pattern",
+};
 const char *const schema_end_words[END_STUCK + 1] = {
     [END_DONE] = "done",
     [END_STOPPED] = "stopped",
@@ -359,6 +369,14 @@ static const struct schema_field RECORD_VERIFIED_FIELDS[] = {
     END,
 };
 
+static const struct schema_field RECORD_PROGRESS_FIELDS[] = {
+    FIELD(record_progress, head, HEAD, PLAIN),
+    FIELD(record_progress, rank, U32, RANK),
+    FIELD(record_progress, attempt, U32, PLAIN),
+    WORD(record_progress, format, U32, schema_progress_words),
+    FIELD(record_progress, reserved, U32, RESERVED),
+    END,
+};
 static const struct schema_field RECORD_DAMAGE_FIELDS[] = {
     FIELD(record_damage, head, HEAD, PLAIN),
     FIELD(record_damage, rank, U32, RANK),
@@ -569,6 +587,7 @@ static const struct schema_field *const LISTS[] = {
     [RECORD_TROUBLE] = RECORD_TROUBLE_FIELDS,
     [RECORD_EVIDENCE] = RECORD_EVIDENCE_FIELDS,
     [RECORD_SAVED] = RECORD_SAVED_FIELDS,
+    [RECORD_PROGRESS] = RECORD_PROGRESS_FIELDS,
     [DECISION_START] = DECISION_START_FIELDS,
     [DECISION_KILL] = DECISION_KILL_FIELDS,
     [DECISION_CLEAR] = DECISION_CLEAR_FIELDS,

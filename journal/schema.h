@@ -56,6 +56,7 @@ extern const struct schema_field schema_rank_cell[];
 extern const char *const schema_phase_words[PHASE_COUNT];
 extern const char *const schema_fault_words[FAULT_COUNT];
 extern const char *const schema_standing_words[STANDING_BAD + 1];
+extern const char *const schema_progress_words[PROGRESS_COUNT];
 extern const char *const schema_end_words[END_STUCK + 1];
 
 /* Bytes of one element: 4 of SCHEMA_U32; 1 of SCHEMA_BYTES; the struct's of a nested one. */

@@ -305,6 +305,25 @@ void sentence_stuck(const struct record_clear *clear, char *out, size_t size)
 		add(out, size, " in %.*s", (int)sizeof(clear->stuck_where), clear->stuck_where);
 }
 
+void sentence_progress(uint32_t format, uint32_t rank, char *out, size_t size)
+{
+	static const char *const words[PROGRESS_COUNT] = {
+	    [PROGRESS_NANOGPT] = "nanoGPT lines",
+	    [PROGRESS_TRAINER] = "Hugging Face Trainer lines",
+	    [PROGRESS_MEGATRON] = "Megatron-LM lines",
+	    [PROGRESS_BAR] = "a progress bar",
+	    [PROGRESS_KEYS] = "step=... lines",
+	    [PROGRESS_WORDS] = "step ... lines",
+	    [PROGRESS_JSON] = "JSON lines",
+	    [PROGRESS_PATTERN] = "lines that match the pattern",
+	};
+	const char *what = format < PROGRESS_COUNT ? words[format] : NULL;
+
+	start(out);
+	add(out, size, "progress: %s of ", what != NULL ? what : "lines");
+	add_rank(out, size, rank);
+}
+
 void sentence_standing(const struct decision_standing *standing, char *out, size_t size)
 {
 	start(out);

@@ -28,6 +28,9 @@ void sentence_stuck(const struct record_clear *clear, char *out, size_t size);
 /* "the run is done: every rank ended with status 0". */
 void sentence_end(const struct decision_end *end, char *out, size_t size);
 
+/* "progress: nanoGPT lines of rank 0". */
+void sentence_progress(uint32_t format, uint32_t rank, char *out, size_t size);
+
 /* "checkpoint of step 800 is good". */
 void sentence_standing(const struct decision_standing *standing, char *out, size_t size);
 

@@ -5,6 +5,8 @@
 
 #include "journal/check.h"
 #include "journal/print.h"
+#include "journal/schema.h"
+#include "journal/sentence.h"
 #include "supervisor/cli/cli.h"
 #include "supervisor/cli/duration.h"
 #include "supervisor/cli/memstep.h"
@@ -124,6 +126,20 @@ static void print_state(const struct standing_now *now)
 	}
 }
 
+/* What the iterations are read from, where the trainer does not report them itself. */
+static void print_progress(const struct standing_now *now)
+{
+	const struct query_summary *sum = now->sum;
+	char text[SENTENCE_MAX];
+	const char *what;
+
+	if (sum->progress_format == PROGRESS_NONE)
+		return;
+	sentence_progress(sum->progress_format, sum->progress_rank, text, sizeof(text));
+	what = strchr(text, ' ');
+	row("progress", what != NULL ? what + 1 : text);
+}
+
 static void print_step(const struct standing_now *now)
 {
 	const struct query_summary *sum = now->sum;
@@ -174,9 +190,14 @@ static void print_counts(struct standing_now *now)
 	const struct query_summary *sum = now->sum;
 	char text[NOTICE_MAX];
 
-	printf("%-11s %llu iterations, %llu missing, %llu made again\n", "committed",
-	    (unsigned long long)source_committed(sum), (unsigned long long)sum->missing_count,
-	    (unsigned long long)sum->again_count);
+	/* What a program does not print is not missing. */
+	if (sum->progress_format != PROGRESS_NONE)
+		printf("%-11s %llu iterations that were printed, %llu made again\n", "committed",
+		    (unsigned long long)source_committed(sum), (unsigned long long)sum->again_count);
+	else
+		printf("%-11s %llu iterations, %llu missing, %llu made again\n", "committed",
+		    (unsigned long long)source_committed(sum),
+		    (unsigned long long)sum->missing_count, (unsigned long long)sum->again_count);
 	printf("%-11s %llu\n", "attempts", (unsigned long long)sum->attempt_count);
 	printf("%-11s %zu\n", "incidents", sum->incident_count);
 	if (sum->incident_count > 0) {
@@ -257,6 +278,12 @@ static json_t *make_json(struct standing_now *now)
 	add_count(object, "up_ns", now->up_ns);
 	add_count(object, "attempt", sum->attempt);
 	add_count(object, "attempts", sum->attempt_count);
+	if (sum->progress_format != PROGRESS_NONE && sum->progress_format < PROGRESS_COUNT) {
+		add_text(object, "progress", schema_progress_words[sum->progress_format]);
+		add_count(object, "progress_rank", sum->progress_rank);
+	} else {
+		json_object_set_new(object, "progress", json_null());
+	}
 	add_last_row(object, now);
 	add_count(object, "committed", source_committed(sum));
 	add_count(object, "missing", sum->missing_count);
@@ -301,6 +328,7 @@ static int show(const char *dir, const char *shm_dir, uint64_t total, bool json)
 		} else {
 			print_run(&now);
 			print_state(&now);
+			print_progress(&now);
 			print_step(&now);
 			print_good(&now);
 			print_counts(&now);

@@ -400,7 +400,7 @@ static void time_backoff(struct moment *m)
 
 /* --- the table ---------------------------------------------------------------------------------------- */
 
-#define INPUT_COUNT (RECORD_SAVED + 1)
+#define INPUT_COUNT (RECORD_INPUT_LAST + 1)
 
 typedef void input_handler(struct moment *m, const struct record *r);
 typedef void time_handler(struct moment *m);

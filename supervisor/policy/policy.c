@@ -57,7 +57,7 @@ void policy_free(struct policy *p)
 static const struct subject {
 	uint16_t rank_at, attempt_at;
 	uint32_t ahead; /* 1: it speaks of the attempt that is about to be started */
-} SUBJECTS[RECORD_SAVED + 1] = {
+} SUBJECTS[RECORD_INPUT_LAST + 1] = {
 #define RANK_AND_ATTEMPT(type)                                                                     \
 	{                                                                                          \
 		offsetof(struct type, rank), offsetof(struct type, attempt), 0                     \
@@ -80,6 +80,7 @@ static const struct subject {
     [RECORD_DAMAGE] = RANK_AND_ATTEMPT(record_damage),
     [RECORD_EVIDENCE] = RANK_AND_ATTEMPT(record_evidence),
     [RECORD_SAVED] = RANK_AND_ATTEMPT(record_saved),
+    [RECORD_PROGRESS] = RANK_AND_ATTEMPT(record_progress),
 #undef RANK_AND_ATTEMPT
 };
 
@@ -106,7 +107,7 @@ static void take(struct moment *m, const struct record *r)
 {
 	struct policy *p = m->p;
 
-	if (r->kind == 0 || r->kind > RECORD_SAVED)
+	if (r->kind == 0 || r->kind > RECORD_INPUT_LAST)
 		return;
 	/* Agents number what they say, and say it again until it is durable. */
 	if (r->source_seq != 0 && r->kind != RECORD_AGENT) {

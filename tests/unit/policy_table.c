@@ -133,7 +133,7 @@ static bool has_subject(uint32_t kind)
 	for (uint32_t i = 0; NO_SUBJECT[i] != 0; i++)
 		if (NO_SUBJECT[i] == kind)
 			return false;
-	return kind != 0 && kind <= RECORD_SAVED;
+	return kind != 0 && kind <= RECORD_INPUT_LAST;
 }
 
 enum flavour { SOUND = 0, OTHER_ATTEMPT, NO_SUCH_RANK, FLAVOURS };
