@@ -13,8 +13,10 @@ LAYERS = {
     "journal/": (),
     # Only what is header-only: libholdfast links nothing of the journal.
     "trainer/": ("journal/record.h", "journal/status.h"),
-    # Of the trainer only the layouts of the memory that both sides share.
-    "supervisor/": ("journal/", "trainer/channel.h", "trainer/snapshot.h"),
+    # Of the trainer only the layouts of the memory that both sides share, and the ring's producing end, which a
+    # helper is for what it reads in a trainer's output.
+    "supervisor/": ("journal/", "trainer/channel.h", "trainer/producer.h", "trainer/snapshot.h"),
+    "supervisor/progress/": ("journal/record.h", "journal/status.h"),
     "supervisor/policy/": ("journal/record.h", "journal/status.h"),
     "tests/": ("journal/", "trainer/", "supervisor/"),
 }
@@ -37,6 +39,7 @@ LIBRARIES = {
     "cyaml/": ("supervisor/",),
     "jansson.h": ("journal/", "supervisor/"),
     "openssl/": ("journal/", "supervisor/"),
+    "pcre2.h": ("supervisor/progress/pattern.c",),
     "zstd": ("journal/", "supervisor/"),
 }
 
@@ -107,6 +110,8 @@ CONTROLS = [
     control("policy with a clock", "supervisor/policy/a.c", "<time.h>", "pure policy"),
     control("policy with a process", "supervisor/policy/a.c", "<sys/wait.h>", "pure policy"),
     control("policy with events", "supervisor/policy/a.c", "<event2/event.h>", "pure policy"),
+    control("progress to the agent", "supervisor/progress/a.c", '"supervisor/turn.h"', "not for it"),
+    control("patterns outside", "supervisor/a.c", "<pcre2.h>", "pattern.c"),
     control("LMDB outside", "supervisor/a.c", "<lmdb.h>", "journal/store.c"),
     control("unwinding outside", "supervisor/a.c", "<libunwind-ptrace.h>", "evidence"),
     control("library in the client", "trainer/a.c", "<event2/event.h>", "supervisor/ only"),

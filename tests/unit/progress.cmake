@@ -1,0 +1,3 @@
+holdfast_unit_test(progress_lines SOURCES test_progress_lines.c LIBS progress_core journal_samples)
+holdfast_unit_test(progress_recogniser SOURCES test_progress_recogniser.c LIBS progress_core journal_samples m)
+holdfast_unit_test(progress_regex SOURCES test_progress_regex.c LIBS progress_core)
