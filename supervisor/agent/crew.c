@@ -28,12 +28,15 @@
 #define POLL_SHARE 8u   /* of the time since the last report */
 #define CLEAR_POLL_MS 2 /* how often a clearing attempt is looked at */
 #define CRASH_GRACE_NS 50000000ull /* a crashed process may end by its own signal */
+#define LAST_WORDS_NS                                                                              \
+	500000000ull /* an end waits for its output to be looked through, so long at most */
 #define SPARE_MAX 256u
 
 struct member {
 	int pid, pidfd;     /* 0, -1: no process */
 	uint64_t killed_ns; /* monotonic; when we sent SIGKILL, 0 never */
 	uint64_t alarm_answered_ns;
+	uint64_t ended_ns; /* monotonic; when it was reaped */
 	bool connected, death_told, crash_told;
 	struct ring ring;
 };
@@ -55,7 +58,8 @@ struct crew {
 	uint64_t clear_deadline_ns; /* monotonic */
 	uint32_t swept;
 	struct output *output;
-	uint64_t oom_kills; /* of the machine, when the attempt started */
+	uint32_t progress_rank, progress_format; /* told last; format 0: nothing was */
+	uint64_t oom_kills;                      /* of the machine, when the attempt started */
 	uint32_t rank_count;
 	struct member members[];
 };
@@ -184,18 +188,41 @@ static void pump_rings(struct crew *c)
 	}
 }
 
+/* Whether what the rank printed, or all did, has become reports; who is slow with it is not waited for. */
+static bool said_all(const struct crew *c, uint32_t rank, uint64_t since_ns)
+{
+	return output_recognised(c->output, rank) || clock_monotonic_ns() > since_ns + LAST_WORDS_NS;
+}
+
 /* What ends a rank or an attempt must not overtake its reports. */
 static bool follows_reports(const struct crew *c, const struct record *r)
 {
-	if (r->kind == RECORD_EXIT)
-		return rings_drained(c, ((const struct record_exit *)r)->rank);
+	if (r->kind == RECORD_EXIT) {
+		uint32_t rank = ((const struct record_exit *)r)->rank;
+
+		return said_all(c, rank, c->members[rank].ended_ns) && rings_drained(c, rank);
+	}
 	return r->kind != RECORD_CLEAR || rings_drained(c, RANK_NONE);
+}
+
+/* Said once, and again only when it is another's output, or reads otherwise. */
+static void look_for_progress(struct crew *c)
+{
+	uint32_t rank, format;
+
+	if (!output_progress(c->output, &rank, &format) ||
+	    (rank == c->progress_rank && format == c->progress_format))
+		return;
+	c->progress_rank = rank;
+	c->progress_format = format;
+	tell_progress(say(c, rank), format);
 }
 
 void crew_pump(struct crew *c)
 {
 	const struct record *next;
 
+	look_for_progress(c);
 	while (link_has_room(c->setup.link) && (next = link_next(c->setup.link)) != NULL) {
 		if (!follows_reports(c, next)) {
 			pump_rings(c);
@@ -324,7 +351,7 @@ static MUST_CHECK enum status make_ring(
 static bool start_rank(struct crew *c, uint32_t rank)
 {
 	struct member *m = &c->members[rank];
-	char error_file[4096];
+	char error_file[4096], notify_path[SHM_PATH_MAX];
 	struct rankenv wanted = {.rank = rank,
 	    .rank_count = c->rank_count,
 	    .attempt = c->attempt,
@@ -332,7 +359,8 @@ static bool start_rank(struct crew *c, uint32_t rank)
 	    .names = c->setup.options->names,
 	    .run_id_hex = c->run_hex,
 	    .channel_path = m->ring.path,
-	    .error_file = error_file};
+	    .error_file = error_file,
+	    .notify_path = output_notify_path(c->output, rank, notify_path) ? notify_path : NULL};
 	struct spawn_result result = {.stage = SPAWN_PREPARE, .error = ENOMEM};
 
 	log_path(c, c->attempt, rank, "error.json", error_file);
@@ -370,7 +398,7 @@ void crew_start(struct crew *c, const struct decision_start *start, const char *
 	c->attempt = start->attempt;
 	c->cleared = start->attempt - 1;
 	c->oom_kills = read_oom_kills();
-	bool ready = output_start(c->output, start->attempt);
+	bool ready = output_start(c->output, start->attempt, start->step);
 	int error = errno;
 
 	for (; rank < c->rank_count && ready; rank++)
@@ -447,6 +475,16 @@ static struct sweep_result sweep(struct crew *c)
 	return result;
 }
 
+static uint64_t last_end_ns(const struct crew *c)
+{
+	uint64_t last = 0;
+
+	for (uint32_t rank = 0; rank < c->rank_count; rank++)
+		if (c->members[rank].ended_ns > last)
+			last = c->members[rank].ended_ns;
+	return last;
+}
+
 static void clear_on(struct crew *c)
 {
 	uint64_t now = clock_monotonic_ns();
@@ -469,7 +507,7 @@ static void clear_on(struct crew *c)
 
 		c->swept += left.found;
 		stuck_pid = left.stuck_pid;
-		if (left.found + left.ended == 0) {
+		if (left.found + left.ended == 0 && said_all(c, RANK_NONE, last_end_ns(c))) {
 			end_clearing(c, 0);
 			return;
 		}
@@ -507,6 +545,8 @@ static void rank_ended(struct crew *c, uint32_t rank, int wait_status, const str
 	    .status_known = 1,
 	    .source = DEATH_PIDFD};
 
+	m->ended_ns = news.monotonic_ns;
+	output_ended(c->output);
 	/* It may have connected, crashed and died between two looks. */
 	look_for_connection(c, rank);
 	on_news(c->news_fd, 0, c);
@@ -691,7 +731,13 @@ enum status crew_new(const struct crew_setup *setup, struct crew **out, struct c
 	for (uint32_t rank = 0; rank < rank_count; rank++)
 		c->members[rank].pidfd = -1;
 	status = deathwatch_new(rank_count, &c->watch, &c->news_fd, why);
-	c->output = output_new(setup->signals, setup->options->run_dir, rank_count);
+	struct output_setup output = {.signals = setup->signals,
+	    .run_dir = setup->options->run_dir,
+	    .shm = c->shm,
+	    .progress = setup->options->progress,
+	    .rank_count = rank_count};
+
+	c->output = output_new(&output);
 	if (status == STATUS_OK && c->output == NULL) {
 		cause_set(why, CAUSE_ERRNO, ENOMEM, "output", "");
 		status = STATUS_SYS;

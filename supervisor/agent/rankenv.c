@@ -66,6 +66,8 @@ static void own_fill(struct own *own, const struct rankenv *w)
 		own_set(own, "TORCHELASTIC_ERROR_FILE", "%s", w->error_file);
 	if (w->channel_path != NULL)
 		own_set(own, CHANNEL_ENV, "%s", w->channel_path);
+	if (w->notify_path != NULL)
+		own_set(own, "NOTIFY_SOCKET", "%s", w->notify_path);
 	if (w->rank_count > 1 && getenv("OMP_NUM_THREADS") == NULL)
 		own_set(own, "OMP_NUM_THREADS", "1");
 	/* What a rank printed last is wanted most when it is killed, and progress when it is made. */

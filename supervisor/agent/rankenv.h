@@ -25,6 +25,7 @@ struct rankenv {
 	const char *run_id_hex;
 	const char *channel_path; /* NULL: none */
 	const char *error_file;
+	const char *notify_path; /* of its socket for sd_notify(3); NULL: none */
 };
 
 /* A NULL-terminated list over one allocation; free() it.  NULL: memory is short. */

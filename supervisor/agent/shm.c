@@ -14,6 +14,12 @@ void shm_channel_path(const struct shm *shm, uint32_t attempt, uint32_t rank, ch
 	    attempt, rank);
 }
 
+void shm_notify_path(const struct shm *shm, uint32_t attempt, uint32_t rank, char out[SHM_PATH_MAX])
+{
+	snprintf(out, SHM_PATH_MAX, "%s/holdfast-%.16s-%u-%u.notify", shm->dir, shm->run_hex,
+	    attempt, rank);
+}
+
 void shm_snapshot_path(const struct shm *shm, uint32_t rank, char out[SHM_PATH_MAX])
 {
 	snprintf(out, SHM_PATH_MAX, "%s/holdfast-%.16s-rank-%u.snapshot", shm->dir, shm->run_hex, rank);

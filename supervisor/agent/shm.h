@@ -2,6 +2,7 @@
  * The run's files of shared memory: how they are named, found and removed.
  *
  *	DIR/holdfast-RUN-ATTEMPT-RANK.channel	the channel of a rank in one attempt
+ *	DIR/holdfast-RUN-ATTEMPT-RANK.notify	where a rank's datagrams for sd_notify(3) go
  *	DIR/holdfast-RUN-ATTEMPT-…		what trainers of an attempt share among themselves
  *	DIR/holdfast-RUN-rank-RANK.snapshot	a rank's snapshots, which outlive attempts
  *
@@ -20,8 +21,9 @@ struct shm {
 	const char *run_hex; /* borrowed: the run's id, 32 hexadecimal digits */
 };
 
-/* Where the channel of a rank in one attempt lies, and where its snapshots do. */
+/* Where the channel and the socket of a rank in one attempt lie, and where its snapshots do. */
 void shm_channel_path(const struct shm *shm, uint32_t attempt, uint32_t rank, char out[SHM_PATH_MAX]);
+void shm_notify_path(const struct shm *shm, uint32_t attempt, uint32_t rank, char out[SHM_PATH_MAX]);
 void shm_snapshot_path(const struct shm *shm, uint32_t rank, char out[SHM_PATH_MAX]);
 
 /* Call on_channel for each channel that is there, in no order; it may remove the file it is called for. */

@@ -16,6 +16,16 @@ void tell_started(struct tell t, const struct spawn_result *process)
 	link_post(t.link, &r->head, 0);
 }
 
+void tell_progress(struct tell t, uint32_t format)
+{
+	struct record_progress *r = link_record(RECORD_PROGRESS, sizeof(*r), 0);
+
+	r->rank = t.rank;
+	r->attempt = t.attempt;
+	r->format = format;
+	link_post(t.link, &r->head, 0);
+}
+
 void tell_spawn_failed(struct tell t, enum spawn_stage stage, int error)
 {
 	struct record_spawn *r = link_record(RECORD_SPAWN, sizeof(*r), 0);

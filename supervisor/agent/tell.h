@@ -20,6 +20,9 @@ struct tell {
 	uint32_t attempt, rank;
 };
 
+/* Its output is read for iterations, in that format (enum progress_format). */
+void tell_progress(struct tell t, uint32_t format);
+
 /* Its process exists, or could not be made: error is an errno. */
 void tell_started(struct tell t, const struct spawn_result *process);
 void tell_spawn_failed(struct tell t, enum spawn_stage stage, int error);

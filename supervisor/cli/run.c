@@ -20,6 +20,8 @@
 #include "supervisor/cli/run.h"
 #include "supervisor/cli/rundir.h"
 #include "supervisor/policy/policy.h"
+#include "supervisor/progress/regex.h"
+#include "supervisor/progress/progress.h"
 
 #define SHM_DIR_MAX 120u /* bytes; names of snapshots must fit behind it */
 
@@ -27,6 +29,7 @@ enum run_option {
 	OPT_RANKS,
 	OPT_DIR,
 	OPT_SHM_DIR,
+	OPT_PROGRESS,
 	OPT_QUIET,
 	OPT_DETACH,
 	OPT_TOTAL,
@@ -52,6 +55,8 @@ static const struct option_spec specs[OPT_COUNT] = {
     [OPT_RANKS] = {"ranks", 'n', "N", "trainer processes to start (default 1)"},
     [OPT_DIR] = {"dir", 'd', "DIR", "the run's directory (default ./holdfast-run)"},
     [OPT_SHM_DIR] = {"shm-dir", 0, "DIR", "for shared memory (default /dev/shm)"},
+    [OPT_PROGRESS] = {"progress", 0, "WHERE",
+	"where iterations are read: auto, none, file:PATH, or a pattern (default auto)"},
     [OPT_QUIET] = {"quiet", 'q', NULL, "print nothing but errors"},
     [OPT_DETACH] = {"detach", 0, NULL, "leave the terminal once the trainers run"},
     [OPT_TOTAL] = {"total-steps", 0, "N", "iterations of the whole run: shows the time that is left"},
@@ -132,6 +137,33 @@ static uint32_t *count_of(struct request *q, int option, uint64_t *minimum, uint
 	}
 }
 
+/* A pattern is compiled here once, so that a mistake in it is known before anything is started. */
+static bool take_progress(struct request *q, const char *value)
+{
+	enum progress_source source = progress_source_of(value);
+	struct regex *pattern = NULL;
+	struct cause why = {0};
+	enum status status;
+
+	q->options.progress = value;
+	if (source == PROGRESS_FROM_FILE) {
+		if (progress_path(value)[0] != '\0')
+			return true;
+		fprintf(stderr, "holdfast: run: --progress file: names no file; write file:PATH\n");
+		return false;
+	}
+	if (source != PROGRESS_FROM_PATTERN)
+		return true;
+	status = regex_new(value, &pattern, &why);
+	regex_free(pattern);
+	if (status == STATUS_REFUSED)
+		fprintf(stderr, "holdfast: run: --progress: at byte %lld of the pattern: %s\n",
+		    (long long)why.number, why.subject);
+	else if (status != STATUS_OK)
+		fprintf(stderr, "holdfast: run: --progress: %s\n", strerror((int)why.number));
+	return status == STATUS_OK;
+}
+
 static bool take_option(struct request *q, int option, const char *value)
 {
 	uint64_t *duration = duration_of(&q->options.config, option);
@@ -157,6 +189,8 @@ static bool take_option(struct request *q, int option, const char *value)
 		fprintf(stderr, "holdfast: run: --total-steps %s: not a number from 1 on\n", value);
 		return false;
 	}
+	if (option == OPT_PROGRESS)
+		return take_progress(q, value);
 	if (option == OPT_DIR)
 		q->dir = value;
 	else if (option == OPT_SHM_DIR)
@@ -362,6 +396,25 @@ static int enter(struct request *q, struct rundir *rd)
 	return code != 0 ? code : rundir_fill(rd);
 }
 
+/* A path that is not absolute is seen from where we were started. */
+static bool locate_progress(struct run_options *o)
+{
+	static char text[2 * RUNDIR_PATH];
+	const char *path = o->progress;
+	int length;
+
+	if (progress_source_of(path) != PROGRESS_FROM_FILE || progress_path(path)[0] == '/')
+		return true;
+	length = snprintf(
+	    text, sizeof(text), "%s%s/%s", PROGRESS_FILE_PREFIX, o->work_dir, progress_path(path));
+	if (length < 0 || (size_t)length >= sizeof(text)) {
+		fprintf(stderr, "holdfast: run: --progress %s: the path is too long\n", path);
+		return false;
+	}
+	o->progress = text;
+	return true;
+}
+
 /* detach: NULL, or in the process that detach_fork() made. */
 static int start(struct request *q, struct detach *detach)
 {
@@ -379,6 +432,8 @@ static int start(struct request *q, struct detach *detach)
 		return CLI_EXIT_CONFIG;
 	}
 	o->work_dir = work_dir;
+	if (!locate_progress(o))
+		return CLI_EXIT_USAGE;
 	code = rundir_take(&rd, q->dir);
 	if (code != 0)
 		return code;
@@ -412,6 +467,7 @@ int run_begin(const struct rankenv_names *names, int argc, char **argv)
 {
 	struct request q = {.dir = RUNDIR_DEFAULT,
 	    .options = {.shm_dir = "/dev/shm",
+		.progress = "auto",
 		.rank_count = 1,
 		.display = true,
 		.lock_fd = -1,

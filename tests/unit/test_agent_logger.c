@@ -31,9 +31,11 @@
 struct bench {
 	char *dir, *logs;
 	int writers[PIPES];
-	int counters_fd, pid;
-	_Atomic uint64_t *counters;
+	int words_fd, pid;
+	struct logger_words *words;
 };
+
+#define WORDS_BYTES (sizeof(struct logger_words) + RANKS_HERE * sizeof(struct logger_rank))
 
 /* In the child: descriptors from 3 as the agent gives them; file_limit 0: none. */
 static void run_logger(struct bench *b, const int readers[], const char *cap, rlim_t file_limit)
@@ -49,7 +51,7 @@ static void run_logger(struct bench *b, const int readers[], const char *cap, rl
 		high[i] = fcntl(readers[i], F_DUPFD, 100);
 		close(b->writers[i]);
 	}
-	high[PIPES] = fcntl(b->counters_fd, F_DUPFD, 100);
+	high[PIPES] = fcntl(b->words_fd, F_DUPFD, 100);
 	for (unsigned i = 0; i <= PIPES; i++)
 		dup2(high[i], 3 + (int)i);
 	for (int fd = 4 + (int)PIPES; fd < 200; fd++)
@@ -68,10 +70,10 @@ static void bench_open(struct bench *b, const char *cap, rlim_t file_limit)
 
 	b->dir = sample_directory();
 	assert_true(asprintf(&b->logs, "%s/attempt-001", b->dir) > 0);
-	b->counters_fd = memfd_create("counters", MFD_CLOEXEC);
-	assert_int_equal(ftruncate(b->counters_fd, RANKS_HERE * 8), 0);
-	b->counters = mmap(NULL, RANKS_HERE * 8, PROT_READ | PROT_WRITE, MAP_SHARED, b->counters_fd, 0);
-	assert_true(b->counters != MAP_FAILED);
+	b->words_fd = memfd_create("words", MFD_CLOEXEC);
+	assert_int_equal(ftruncate(b->words_fd, WORDS_BYTES), 0);
+	b->words = mmap(NULL, WORDS_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, b->words_fd, 0);
+	assert_true(b->words != MAP_FAILED);
 	for (unsigned i = 0; i < PIPES; i++) {
 		int ends[2];
 
@@ -103,8 +105,8 @@ static void bench_end(struct bench *b)
 
 static void bench_close(struct bench *b)
 {
-	munmap(b->counters, RANKS_HERE * 8);
-	close(b->counters_fd);
+	munmap(b->words, WORDS_BYTES);
+	close(b->words_fd);
 	free(b->logs);
 	sample_remove(b->dir);
 }
@@ -131,7 +133,7 @@ static void wait_counted(const struct bench *b, unsigned rank, uint64_t bytes)
 {
 	struct timespec pause_ns = {.tv_nsec = 1000000};
 
-	while (b->counters[rank] < bytes)
+	while (b->words->ranks[rank].bytes < bytes)
 		nanosleep(&pause_ns, NULL);
 }
 
@@ -167,7 +169,8 @@ static void every_byte_in_its_file(void **state)
 		free(expected[i]);
 	}
 	for (unsigned rank = 0; rank < RANKS_HERE; rank++)
-		assert_int_equal(b.counters[rank], lengths[rank * 2] + lengths[rank * 2 + 1]);
+		assert_int_equal(
+		    b.words->ranks[rank].bytes, lengths[rank * 2] + lengths[rank * 2 + 1]);
 	bench_close(&b);
 }
 
@@ -299,7 +302,7 @@ static void no_directory(void **state)
 	for (unsigned i = 0; i < 100; i++)
 		put(&b, 4, block, sizeof(block));
 	bench_end(&b);
-	assert_int_equal(b.counters[2], 100 * sizeof(block));
+	assert_int_equal(b.words->ranks[2].bytes, 100 * sizeof(block));
 	bench_close(&b);
 }
 
