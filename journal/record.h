@@ -160,7 +160,8 @@ struct record_agent {
 struct record_started {
 	struct record head;
 	uint32_t rank, attempt;
-	uint32_t pid, reserved;
+	uint32_t pid;
+	uint32_t warm;          /* 1: a fork of the warm interpreter; 0: a process of its own */
 	uint64_t process_start; /* field 22 of /proc/PID/stat: with pid, the process's identity */
 };
 

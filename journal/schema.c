@@ -199,7 +199,7 @@ static const struct schema_field RECORD_STARTED_FIELDS[] = {
     FIELD(record_started, rank, U32, RANK),
     FIELD(record_started, attempt, U32, PLAIN),
     FIELD(record_started, pid, U32, PLAIN),
-    FIELD(record_started, reserved, U32, RESERVED),
+    FIELD(record_started, warm, U32, PLAIN),
     FIELD(record_started, process_start, U64, PLAIN),
     END,
 };

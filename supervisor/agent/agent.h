@@ -22,6 +22,7 @@ struct run_options {
 	const char *work_dir; /* absolute: the directory the trainers start in */
 	char *const *command; /* NULL-terminated */
 	const char *progress; /* where iterations are looked for; supervisor/progress/progress.h */
+	const char *warm;     /* modules to keep imported; NULL: none */
 	uint32_t rank_count;
 	uint8_t run_id[16];   /* from the journal, or fresh random bytes for a new run */
 	bool resumed;         /* the journal holds an unfinished run already */

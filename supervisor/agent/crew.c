@@ -21,6 +21,7 @@
 #include "supervisor/agent/shm.h"
 #include "supervisor/agent/sweep.h"
 #include "supervisor/agent/tell.h"
+#include "supervisor/agent/warm.h"
 #include "supervisor/clock.h"
 
 #define POLL_MS 10      /* how often the rings are looked at while reports come quickly */
@@ -58,6 +59,8 @@ struct crew {
 	uint64_t clear_deadline_ns; /* monotonic */
 	uint32_t swept;
 	struct output *output;
+	struct warm *warm;                       /* NULL: not wanted */
+	bool start_pending;                      /* an attempt waits for the warm interpreter */
 	uint32_t progress_rank, progress_format; /* told last; format 0: nothing was */
 	uint64_t oom_kills;                      /* of the machine, when the attempt started */
 	uint32_t rank_count;
@@ -362,6 +365,7 @@ static bool start_rank(struct crew *c, uint32_t rank)
 	    .error_file = error_file,
 	    .notify_path = output_notify_path(c->output, rank, notify_path) ? notify_path : NULL};
 	struct spawn_result result = {.stage = SPAWN_PREPARE, .error = ENOMEM};
+	bool warm = false;
 
 	log_path(c, c->attempt, rank, "error.json", error_file);
 	char **environment = rankenv_make(&wanted);
@@ -373,7 +377,8 @@ static bool start_rank(struct crew *c, uint32_t rank)
 	    .err_fd = output_end(c->output, rank, 1),
 	    .signals = c->setup.signals,
 	    .die_with_parent = true};
-	bool started = environment != NULL && spawn_process(&request, &result) == STATUS_OK;
+	bool started = environment != NULL &&
+	    warm_process(c->warm, &request, &result, &warm) == STATUS_OK;
 
 	free(environment);
 	if (!started) {
@@ -382,8 +387,27 @@ static bool start_rank(struct crew *c, uint32_t rank)
 	}
 	m->pid = result.pid;
 	m->pidfd = result.pidfd;
-	tell_started(say(c, rank), &result);
+	tell_started(say(c, rank), &result, warm);
 	return true;
+}
+
+static void start_ranks(struct crew *c)
+{
+	bool ready = true;
+
+	c->start_pending = false;
+	for (uint32_t rank = 0; rank < c->rank_count && ready; rank++)
+		ready = start_rank(c, rank);
+	output_seal(c->output);
+}
+
+/* Nobody need wait for the warm interpreter any longer: it is there, or it will not be. */
+static void on_warm_settled(void *context)
+{
+	struct crew *c = context;
+
+	if (c->start_pending)
+		start_ranks(c);
 }
 
 void crew_start(struct crew *c, const struct decision_start *start, const char *path)
@@ -409,9 +433,11 @@ void crew_start(struct crew *c, const struct decision_start *start, const char *
 		}
 	if (!ready)
 		tell_spawn_failed(say(c, rank), SPAWN_PREPARE, error);
-	for (rank = 0; rank < c->rank_count && ready; rank++)
-		ready = start_rank(c, rank);
-	output_seal(c->output);
+	c->start_pending = ready;
+	if (!ready)
+		output_seal(c->output);
+	else if (warm_settled(c->warm))
+		start_ranks(c);
 	c->reported_ns = 0;
 	poll_later(c);
 }
@@ -531,6 +557,9 @@ static void on_clear_timer(evutil_socket_t fd, short what, void *argument)
 
 void crew_clear(struct crew *c, const struct decision_clear *clear)
 {
+	if (c->start_pending)
+		output_seal(c->output);
+	c->start_pending = false;
 	c->clearing = clear->attempt;
 	c->swept = 0;
 	c->clear_deadline_ns = clock_monotonic_ns() + clear->deadline_ns;
@@ -578,6 +607,8 @@ bool crew_child(struct crew *c, int pid, int wait_status, const struct rusage *u
 	}
 	if (WIFSTOPPED(wait_status) || WIFCONTINUED(wait_status))
 		return false;
+	if (warm_child(c->warm, pid, wait_status))
+		return true;
 	return output_child(c->output, pid, WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 0);
 }
 
@@ -684,7 +715,9 @@ void crew_describe(const struct crew *c, struct agent_rank out[])
 
 size_t crew_helper_pids(const struct crew *c, int pids[], size_t max)
 {
-	return output_pids(c->output, pids, max);
+	size_t count = output_pids(c->output, pids, max);
+
+	return count + warm_pids(c->warm, pids + count, max - count);
 }
 
 bool crew_output_pending(const struct crew *c, uint32_t attempt, uint32_t rank)
@@ -711,6 +744,31 @@ static void adopt_ring(void *context, uint32_t attempt, uint32_t rank, const cha
 	}
 	ring_fini(&c->members[rank].ring, true);
 	c->members[rank].ring = ring;
+}
+
+/* The interpreter that ranks are forked from is given what all of them have in common. */
+static bool start_warm(struct crew *c)
+{
+	const struct run_options *o = c->setup.options;
+	struct rankenv common = {.rank_count = c->rank_count,
+	    .attempt = 1,
+	    .tries_max = o->config.tries_max,
+	    .names = o->names,
+	    .run_id_hex = c->run_hex};
+	char **environment = rankenv_make(&common);
+	struct warm_setup setup = {.base = c->setup.base,
+	    .signals = c->setup.signals,
+	    .run_dir = o->run_dir,
+	    .work_dir = o->work_dir,
+	    .command = o->command,
+	    .environment = environment,
+	    .modules = o->warm,
+	    .settled = on_warm_settled,
+	    .context = c};
+
+	c->warm = environment != NULL ? warm_new(&setup) : NULL;
+	free(environment);
+	return c->warm != NULL;
 }
 
 enum status crew_new(const struct crew_setup *setup, struct crew **out, struct cause *why)
@@ -751,6 +809,10 @@ enum status crew_new(const struct crew_setup *setup, struct crew **out, struct c
 			status = STATUS_SYS;
 		}
 	}
+	if (status == STATUS_OK && setup->options->warm != NULL && !start_warm(c)) {
+		cause_set(why, CAUSE_ERRNO, ENOMEM, "warm", "");
+		status = STATUS_SYS;
+	}
 	if (status != STATUS_OK) {
 		crew_free(c, false);
 		return status;
@@ -781,5 +843,6 @@ void crew_free(struct crew *c, bool remove)
 	if (c->clear_timer != NULL)
 		event_free(c->clear_timer);
 	output_free(c->output);
+	warm_free(c->warm);
 	free(c);
 }

@@ -76,6 +76,8 @@ static bool child_descriptors(const struct spawn_request *q)
 	for (size_t i = 0; i < q->keep_count; i++)
 		if (dup2(q->keep_fds[i], KEEP_FIRST + (int)i) < 0)
 			return false;
+	if (q->stay_fd > 0 && fcntl(q->stay_fd, F_SETFD, 0) != 0)
+		return false;
 	/* Everything of ours is close-on-exec from birth; what else the user's shell opened goes on (H12). */
 	return true;
 }

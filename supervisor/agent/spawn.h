@@ -38,6 +38,7 @@ struct spawn_request {
 	int in_fd, out_fd, err_fd; /* become 0, 1, 2; -1: /dev/null for in, inherited for out and err */
 	const int *keep_fds;       /* further descriptors given on, from 3 upwards in this order */
 	size_t keep_count;
+	int stay_fd; /* given on under its own number, 3 or above; 0: none */
 	const struct spawn_signals *signals;
 	bool die_with_parent;
 };

@@ -5,7 +5,7 @@
 
 #include "supervisor/agent/sweep.h"
 
-void tell_started(struct tell t, const struct spawn_result *process)
+void tell_started(struct tell t, const struct spawn_result *process, bool warm)
 {
 	struct record_started *r = link_record(RECORD_STARTED, sizeof(*r), 0);
 
@@ -13,6 +13,7 @@ void tell_started(struct tell t, const struct spawn_result *process)
 	r->attempt = t.attempt;
 	r->pid = (uint32_t)process->pid;
 	r->process_start = process->process_start;
+	r->warm = warm;
 	link_post(t.link, &r->head, 0);
 }
 

@@ -24,7 +24,7 @@ struct tell {
 void tell_progress(struct tell t, uint32_t format);
 
 /* Its process exists, or could not be made: error is an errno. */
-void tell_started(struct tell t, const struct spawn_result *process);
+void tell_started(struct tell t, const struct spawn_result *process, bool warm);
 void tell_spawn_failed(struct tell t, enum spawn_stage stage, int error);
 
 /* pid: as the trainer says. */

@@ -13,6 +13,7 @@
 #include "journal/check.h"
 #include "journal/store.h"
 #include "supervisor/agent/agent.h"
+#include "supervisor/agent/warm.h"
 #include "supervisor/cli/cli.h"
 #include "supervisor/cli/detach.h"
 #include "supervisor/cli/duration.h"
@@ -34,6 +35,7 @@ enum run_option {
 	OPT_DETACH,
 	OPT_TOTAL,
 	OPT_JSON,
+	OPT_WARM,
 	OPT_STALL_MIN,
 	OPT_STALL_MAX,
 	OPT_STALL_FIRST,
@@ -61,6 +63,7 @@ static const struct option_spec specs[OPT_COUNT] = {
     [OPT_DETACH] = {"detach", 0, NULL, "leave the terminal once the trainers run"},
     [OPT_TOTAL] = {"total-steps", 0, "N", "iterations of the whole run: shows the time that is left"},
     [OPT_JSON] = {"json", 0, NULL, "print JSON lines"},
+    [OPT_WARM] = {"warm", 0, "MODULES", "keep Python modules imported, and fork the ranks from there"},
     [OPT_STALL_MIN] = {"stall-min", 0, "TIME", "no stall is declared earlier (default 2s)"},
     [OPT_STALL_MAX] = {"stall-max", 0, "TIME", "a stall is declared at the latest (default 1h)"},
     [OPT_STALL_FIRST] = {"stall-first", 0, "TIME",
@@ -189,6 +192,13 @@ static bool take_option(struct request *q, int option, const char *value)
 		fprintf(stderr, "holdfast: run: --total-steps %s: not a number from 1 on\n", value);
 		return false;
 	}
+	if (option == OPT_WARM && !warm_modules_ok(value)) {
+		fprintf(stderr,
+		    "holdfast: run: --warm %s: not names of modules with commas between them, as "
+		    "torch,torch.distributed\n",
+		    value);
+		return false;
+	}
 	if (option == OPT_PROGRESS)
 		return take_progress(q, value);
 	if (option == OPT_DIR)
@@ -201,6 +211,8 @@ static bool take_option(struct request *q, int option, const char *value)
 		q->detach = true;
 	else if (option == OPT_JSON)
 		q->options.json = true;
+	else if (option == OPT_WARM)
+		q->options.warm = value;
 	return true;
 }
 
