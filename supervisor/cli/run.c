@@ -21,8 +21,8 @@
 #include "supervisor/cli/run.h"
 #include "supervisor/cli/rundir.h"
 #include "supervisor/policy/policy.h"
-#include "supervisor/progress/regex.h"
 #include "supervisor/progress/progress.h"
+#include "supervisor/progress/regex.h"
 
 #define SHM_DIR_MAX 120u /* bytes; names of snapshots must fit behind it */
 

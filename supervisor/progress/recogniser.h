@@ -53,7 +53,7 @@ struct recogniser_line {
 
 struct recogniser {
 	struct regex *pattern; /* borrowed; NULL: the common formats */
-	uint64_t after_step; /* what the attempt continues from; STEP_NONE: from the beginning */
+	uint64_t after_step;   /* what the attempt continues from; STEP_NONE: from the beginning */
 	enum progress_format settled;
 	bool evaluating;
 	uint64_t limit_count; /* lines that the pattern's limits gave up on */

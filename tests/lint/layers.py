@@ -39,7 +39,7 @@ LIBRARIES = {
     "cyaml/": ("supervisor/",),
     "jansson.h": ("journal/", "supervisor/"),
     "openssl/": ("journal/", "supervisor/"),
-    "pcre2.h": ("supervisor/progress/pattern.c",),
+    "pcre2.h": ("supervisor/progress/regex.c",),
     "zstd": ("journal/", "supervisor/"),
 }
 
