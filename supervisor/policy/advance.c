@@ -79,6 +79,7 @@ static void on_clean(struct moment *m, const struct record_step *row, bool first
 	if (fresh) {
 		p->good_step = row->step;
 		p->floor_step = STEP_NONE;
+		p->cause = 0; /* what this attempt answers is over: a later start is not for its sake */
 		budget_reset(p);
 	}
 	p->clean++;

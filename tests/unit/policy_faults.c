@@ -551,6 +551,49 @@ static void test_stop_in_good_order(void **unused)
 	expect(RUN_CLEARING);
 }
 
+/* A start answers the fault that made it necessary, not one that was recovered from long ago. */
+static void test_cause_of_a_start(void **unused)
+{
+	const struct decision_start *start;
+
+	(void)unused;
+	bed_up(&b);
+	bed_rows(&b, 1, 3);
+	fail_with(9);
+	bed_clear(&b, 0);
+	bed_turn(&b, BED_MS);
+	bed_memory(&b, 0, 3, 2, STEP_NONE);
+	bed_memory(&b, 1, 3, 2, STEP_NONE);
+	bed_turn(&b, BED_MS);
+	start = bed_decision(&b, DECISION_START, 0);
+	assert_non_null(start);
+	assert_int_equal(start->incident, 1); /* control */
+	for (uint32_t rank = 0; rank < 2; rank++)
+		bed_started(&b, rank);
+	memset(b.ring_seq, 0, sizeof(b.ring_seq));
+	bed_turn(&b, BED_MS);
+	bed_rows(&b, 4, 4);
+	bed_control(&b, CONTROL_STOP);
+	bed_turn(&b, BED_MS);
+	bed_exit(&b, 0, 0, false);
+	bed_exit(&b, 1, 0, false);
+	bed_turn(&b, BED_MS);
+	bed_clear(&b, 0);
+	bed_turn(&b, BED_MS);
+	assert_int_equal(ended()->reason, END_STOPPED);
+	bed_session(&b);
+	bed_hello(&b, 2, 0);
+	bed_turn(&b, BED_MS);
+	bed_clear(&b, 0);
+	bed_turn(&b, BED_MS);
+	bed_memory(&b, 0, STEP_NONE, STEP_NONE, STEP_NONE);
+	bed_memory(&b, 1, STEP_NONE, STEP_NONE, STEP_NONE);
+	bed_turn(&b, BED_MS);
+	start = bed_decision(&b, DECISION_START, 0);
+	assert_non_null(start);
+	assert_int_equal(start->incident, 0);
+}
+
 /* Passed on to all ranks while there are any, also while they save; never more than a turn's decisions hold. */
 static void test_user_signals(void **unused)
 {
@@ -717,6 +760,7 @@ int main(void)
 	    TEST(test_clear_has_a_deadline),
 	    TEST(test_stop),
 	    TEST(test_stop_in_good_order),
+	    TEST(test_cause_of_a_start),
 	    TEST(test_user_signals),
 	    TEST(test_checkpoint_asked_once_a_turn),
 	    TEST(test_stopped),
