@@ -38,6 +38,7 @@
 struct agent {
 	const struct run_options *options;
 	struct spawn_signals signals;
+	struct sweep_others others;
 	struct event_base *base;
 	struct link *link;
 	struct crew *crew;
@@ -594,6 +595,7 @@ static MUST_CHECK enum status agent_init(struct agent *a, struct cause *why)
 	    .options = a->options,
 	    .signals = &a->signals,
 	    .link = a->link,
+	    .others = &a->others,
 	    .spare = on_spare,
 	    .context = a};
 
@@ -614,14 +616,14 @@ static MUST_CHECK enum status agent_init(struct agent *a, struct cause *why)
 }
 
 /* Leaving without an end: whatever the trainers started goes with them, within two seconds. */
-static void end_descendants(void)
+static void end_descendants(const struct sweep_others *others)
 {
 	const struct timespec pause = {.tv_nsec = 2000000};
 
 	for (unsigned i = 0; i < 1000; i++) {
 		while (waitpid(-1, NULL, WNOHANG) > 0)
 			;
-		struct sweep_result left = sweep_descendants(NULL, 0);
+		struct sweep_result left = sweep_descendants(NULL, 0, others);
 
 		if (left.found + left.ended == 0)
 			return;
@@ -638,13 +640,14 @@ static void agent_fini(struct agent *a)
 	/* Shared memory goes with an end that the journal knows; otherwise the next agent wants what is in it. */
 	crew_free(a->crew, a->end_code >= 0);
 	if (a->end_code < 0)
-		end_descendants();
+		end_descendants(&a->others);
 	link_free(a->link);
 	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++)
 		if (events[i] != NULL)
 			event_free(events[i]);
 	if (a->base != NULL)
 		event_base_free(a->base);
+	free(a->others.list);
 }
 
 int agent_run(const struct run_options *options)
@@ -665,6 +668,7 @@ int agent_run(const struct run_options *options)
 	spawn_more_files();
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN);
+	sweep_remember(&a->others);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	if (agent_init(a, &why) != STATUS_OK) {
 		fprintf(stderr, "holdfast: cannot start: %s %s: %s\n", why.step, why.subject,

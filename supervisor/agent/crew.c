@@ -490,7 +490,7 @@ static struct sweep_result sweep(struct crew *c)
 {
 	int spare[SPARE_MAX];
 	size_t count = c->setup.spare(c->setup.context, spare, SPARE_MAX);
-	struct sweep_result result = sweep_descendants(spare, count);
+	struct sweep_result result = sweep_descendants(spare, count, c->setup.others);
 
 	/* What a dead agent left behind is nobody's descendant; once is enough, for we are the subreaper
 	 * of everything started since. */

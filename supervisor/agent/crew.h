@@ -27,6 +27,7 @@ struct crew_setup {
 	const struct run_options *options;
 	const struct spawn_signals *signals;
 	struct link *link;
+	const struct sweep_others *others; /* borrowed, as long as the crew */
 	crew_spare *spare;
 	void *context;
 };

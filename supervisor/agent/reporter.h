@@ -25,7 +25,7 @@ enum reporter_stream {
 struct reporter_setup {
 	struct shm shm;             /* its texts are borrowed */
 	struct logger_words *words; /* borrowed */
-	struct regex *pattern;    /* borrowed; NULL: the common formats */
+	struct regex *pattern;      /* borrowed; NULL: the common formats */
 	uint32_t ranks, attempt;
 	uint64_t after_step; /* what the attempt continues from, or STEP_NONE */
 };

@@ -16,7 +16,7 @@
 struct process {
 	int pid, parent;
 	char state;
-	uint64_t cpu_ns;
+	uint64_t cpu_ns, start;
 	bool ours; /* a descendant of the root that was asked for */
 };
 
@@ -50,6 +50,7 @@ static bool read_process(int pid, struct process *p)
 {
 	char path[64], text[1024], *at;
 	unsigned long user, system;
+	unsigned long long start;
 	static long ticks; /* per second; constant on a machine */
 
 	if (ticks == 0)
@@ -59,9 +60,11 @@ static bool read_process(int pid, struct process *p)
 		return false;
 	memset(p, 0, sizeof(*p));
 	p->pid = pid;
-	if (sscanf(at + 1, " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &p->state,
-		&p->parent, &user, &system) != 4)
+	if (sscanf(at + 1,
+		" %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %*d %*d %*d %*d %*d %*d %llu",
+		&p->state, &p->parent, &user, &system, &start) != 5)
 		return false;
+	p->start = start;
 	p->cpu_ns = (uint64_t)(user + system) * (1000000000ull / (uint64_t)ticks);
 	return true;
 }
@@ -136,15 +139,35 @@ static void read_all(struct table *t)
 		closedir(proc);
 }
 
-/* Descendants of root, root itself not among them. */
-static void read_descendants(struct table *t, int root)
+static bool is_other(const struct process *p, const struct sweep_others *others)
+{
+	for (size_t i = 0; others != NULL && i < others->count; i++)
+		if (others->list[i].pid == p->pid && others->list[i].start == p->start)
+			return true;
+	return false;
+}
+
+static void leave_out(struct table *t, const struct sweep_others *others)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < t->count; i++)
+		if (!is_other(&t->rows[i], others))
+			t->rows[kept++] = t->rows[i];
+	t->count = kept;
+}
+
+/* Descendants of root, root itself not among them; nor others (NULL: none) and what is below them. */
+static void read_descendants(struct table *t, int root, const struct sweep_others *others)
 {
 	if (add_children(t, root)) {
+		leave_out(t, others);
 		for (size_t i = 0; i < t->count; i++)
 			(void)add_children(t, t->rows[i].pid);
 		return;
 	}
 	read_all(t);
+	leave_out(t, others);
 	for (bool grew = true; grew;) {
 		grew = false;
 		for (size_t i = 0; i < t->count; i++) {
@@ -167,12 +190,27 @@ static bool gone(const struct process *p)
 	return p->state == 'X' || p->state == 'Z';
 }
 
-struct sweep_result sweep_descendants(const int spare[], size_t spare_count)
+void sweep_remember(struct sweep_others *out)
+{
+	struct table t = {0};
+
+	memset(out, 0, sizeof(*out));
+	read_descendants(&t, getpid(), NULL);
+	out->list = t.count > 0 ? malloc(t.count * sizeof(*out->list)) : NULL;
+	for (size_t i = 0; out->list != NULL && i < t.count; i++)
+		if (t.rows[i].ours)
+			out->list[out->count++] = (struct sweep_identity){
+			    .pid = t.rows[i].pid, .start = t.rows[i].start};
+	free(t.rows);
+}
+
+struct sweep_result sweep_descendants(
+    const int spare[], size_t spare_count, const struct sweep_others *others)
 {
 	struct table t = {0};
 	struct sweep_result result = {0};
 
-	read_descendants(&t, getpid());
+	read_descendants(&t, getpid(), others);
 	for (size_t i = 0; i < t.count; i++) {
 		const struct process *p = &t.rows[i];
 		bool spared = !p->ours;
@@ -250,7 +288,7 @@ struct sweep_result sweep_environment(const char *run_id_hex)
 
 	snprintf(wanted, sizeof(wanted), "%s=%s", CHANNEL_ENV_RUN, run_id_hex);
 	read_all(&t);
-	read_descendants(&mine, getpid());
+	read_descendants(&mine, getpid(), NULL);
 	for (size_t i = 0; text != NULL && i < t.count; i++) {
 		const struct process *p = &t.rows[i];
 		bool spared = p->pid == getpid() || gone(p);
@@ -280,7 +318,7 @@ uint64_t sweep_cpu_ns(int pid, char *state_out)
 		return 0;
 	*state_out = self.state;
 	cpu_ns = self.cpu_ns;
-	read_descendants(&t, pid);
+	read_descendants(&t, pid, NULL);
 	for (size_t i = 0; i < t.count; i++)
 		if (t.rows[i].ours)
 			cpu_ns += t.rows[i].cpu_ns;

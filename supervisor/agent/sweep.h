@@ -20,11 +20,25 @@ struct sweep_result {
 	uint32_t stuck_pid; /* one of the former, else of the latter; 0 for none */
 };
 
+/* Children that this process had before it became what it is: a shell that put something into the background and
+ * then called exec leaves them to us.  They and what is below them are not ours to end. */
+struct sweep_others {
+	struct sweep_identity {
+		int pid;
+		uint64_t start; /* field 22 of /proc/PID/stat */
+	} * list;               /* from malloc, the owner's */
+	size_t count;
+};
+
+/* The children that are there now: to be asked before the first of our own is started. */
+void sweep_remember(struct sweep_others *out);
+
 /*
  * SIGKILL every descendant of this process that is not in spare (pids of the agent's own helpers, whose
- * children are not spared), zombies aside.
+ * children are not spared) nor below others (NULL: there are none), zombies aside.
  */
-struct sweep_result sweep_descendants(const int spare[], size_t spare_count);
+struct sweep_result sweep_descendants(
+    const int spare[], size_t spare_count, const struct sweep_others *others);
 
 /*
  * SIGKILL every process whose environment has CHANNEL_ENV_RUN=run_id_hex, except this process and its

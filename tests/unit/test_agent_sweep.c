@@ -81,7 +81,7 @@ static void every_descendant(void **state)
 	unsigned killed = 0;
 
 	do { /* as the agent does: again until nothing is found */
-		result = sweep_descendants(NULL, 0);
+		result = sweep_descendants(NULL, 0, NULL);
 		killed += result.found;
 		reap_all();
 		assert_true(clock_monotonic_ns() < limit);
@@ -108,15 +108,53 @@ static void spared(void **state)
 
 		assert_int_equal(read(ends[0], &said, sizeof(said)), sizeof(said));
 	}
-	struct sweep_result result = sweep_descendants(&pids[0], 1);
+	struct sweep_result result = sweep_descendants(&pids[0], 1, NULL);
 
 	assert_int_equal(result.found, 1);
 	assert_int_equal(result.stuck_pid, pids[1]);
 	expect_gone(&pids[1], 1);
 	assert_int_equal(waitpid(pids[0], NULL, WNOHANG), 0); /* alive */
-	assert_int_equal(sweep_descendants(&pids[0], 1).found, 0);
-	assert_int_equal(sweep_descendants(NULL, 0).found, 1); /* control */
+	assert_int_equal(sweep_descendants(&pids[0], 1, NULL).found, 0);
+	assert_int_equal(sweep_descendants(NULL, 0, NULL).found, 1); /* control */
 	expect_gone(&pids[0], 1);
+	close(ends[0]);
+	close(ends[1]);
+}
+
+/* What was there before us, and what it starts, is not ours. */
+static void others_are_left_alone(void **state)
+{
+	struct sweep_others others;
+	int ends[2], pid;
+
+	(void)state;
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	int other = fork();
+
+	if (other == 0) {
+		if (fork() == 0)
+			wait_for_the_end(ends[1]);
+		wait_for_the_end(ends[1]);
+	}
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(read(ends[0], &pid, sizeof(pid)), sizeof(pid));
+	sweep_remember(&others);
+	assert_int_equal(others.count, 2);
+	int ours = fork();
+
+	if (ours == 0)
+		wait_for_the_end(ends[1]);
+	assert_int_equal(read(ends[0], &pid, sizeof(pid)), sizeof(pid));
+	assert_int_equal(sweep_descendants(NULL, 0, &others).found, 1);
+	expect_gone(&ours, 1);
+	assert_int_equal(sweep_descendants(NULL, 0, &others).found, 0);
+	assert_int_equal(waitpid(other, NULL, WNOHANG), 0); /* alive */
+	others.list[0].start++; /* control: another process of that number */
+	assert_true(sweep_descendants(NULL, 0, &others).found > 0);
+	free(others.list);
+	while (sweep_descendants(NULL, 0, NULL).found > 0)
+		reap_all();
+	reap_all();
 	close(ends[0]);
 	close(ends[1]);
 }
@@ -131,7 +169,7 @@ static void zombies_do_not_count(void **state)
 	if (pid == 0)
 		_exit(0);
 	assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
-	assert_int_equal(sweep_descendants(NULL, 0).found, 0);
+	assert_int_equal(sweep_descendants(NULL, 0, NULL).found, 0);
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
 }
 
@@ -155,7 +193,7 @@ static void a_thousand_children(void **state)
 		}
 	}
 	assert_true(count > 100);
-	found = sweep_descendants(NULL, 0).found;
+	found = sweep_descendants(NULL, 0, NULL).found;
 	assert_int_equal(found, count);
 	while (waitpid(-1, NULL, 0) > 0)
 		;
@@ -193,7 +231,7 @@ static void hopper(bool new_sessions)
 		char bytes[4096];
 		ssize_t got;
 
-		struct sweep_result result = sweep_descendants(NULL, 0);
+		struct sweep_result result = sweep_descendants(NULL, 0, NULL);
 		reap_all();
 		while ((got = read(ends[0], bytes, sizeof(bytes))) > 0)
 			;
@@ -204,7 +242,7 @@ static void hopper(bool new_sessions)
 		assert_true(clock_monotonic_ns() < limit);
 	}
 	reap_all();
-	assert_int_equal(sweep_descendants(NULL, 0).found, 0);
+	assert_int_equal(sweep_descendants(NULL, 0, NULL).found, 0);
 	close(ends[0]);
 }
 
@@ -278,7 +316,8 @@ static void found_by_its_environment(void **state)
 	}
 	assert_int_equal(read(ends[0], &byte, 1), 1);
 	close(ends[1]);
-	assert_int_equal(sweep_descendants(&child, 1).found, 0); /* control: they are not descendants */
+	assert_int_equal(
+	    sweep_descendants(&child, 1, NULL).found, 0); /* control: they are not descendants */
 	struct sweep_result result = sweep_environment(run);
 
 	assert_int_equal(result.found, 1);
@@ -342,6 +381,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(every_descendant),
 	    cmocka_unit_test(spared),
+	    cmocka_unit_test(others_are_left_alone),
 	    cmocka_unit_test(zombies_do_not_count),
 	    cmocka_unit_test(a_thousand_children),
 	    cmocka_unit_test(found_by_its_environment),

@@ -176,6 +176,20 @@ class Endings(life.Life):
                                      timeout=rig.DEADLINE_S, check=True).stdout
                 self.assertIn("could not be started", why)
 
+    def test_others_live_on(self):
+        """What a job script put into the background before it called exec is not the run's to end."""
+        script = f"sleep 600 >/dev/null 2>&1 & echo $! >{self.scratch / 'other'}; exec \"$@\""
+        run = self.scratch / "run"
+        done = subprocess.run(
+            ["/bin/sh", "-c", script, "sh", self.tools.holdfast, "run", "--quiet", "-d", run, "--", "sh", "-c", "exit 3"],
+            capture_output=True, text=True, timeout=rig.DEADLINE_S, check=False)  # fmt: skip
+        other = int((self.scratch / "other").read_text())
+        try:
+            self.assertEqual(done.returncode, 3, done.stderr)
+            self.assertTrue(alive(other))
+        finally:
+            os.kill(other, signal.SIGKILL)
+
     def test_daemons_between_attempts(self):
         """What called setsid is gone before the next attempt starts: each sees that nothing else lives."""
         script = (
