@@ -254,6 +254,10 @@ static enum status put_back(struct restore *r, const struct manifest *m, struct 
 	bool shared = linked && same_files(r->original, m);
 	enum status status;
 
+	parent_of(r->original, parent);
+	status = clean(r, parent, why);
+	if (status != STATUS_OK)
+		return status;
 	/*
 	 * A script that renames its checkpoints into place never writes to what is there.  Any other may write to
 	 * the one it resumes from, which must not be the kept copy as well: then that is what is put there, a copy.
@@ -262,10 +266,7 @@ static enum status put_back(struct restore *r, const struct manifest *m, struct 
 		r->answer.flags |= RESTORE_ALREADY;
 		return STATUS_OK;
 	}
-	parent_of(r->original, parent);
 	status = copying_make_directories(parent, why);
-	if (status == STATUS_OK)
-		status = clean(r, parent, why);
 	if (status != STATUS_OK)
 		return status;
 	snprintf(name, sizeof(name), PUTTING "%d", (int)getpid());
