@@ -15,6 +15,7 @@ enum tail { /* what follows the fixed part */
 	TAIL_AGENT,    /* struct agent_rank, rank_count times */
 	TAIL_STEP,     /* struct rank_cell, rank_count times */
 	TAIL_PATH,     /* one NUL-terminated path */
+	TAIL_PATHS,    /* two of them, either may be empty */
 	TAIL_EVIDENCE, /* text_bytes of anything */
 };
 
@@ -53,6 +54,8 @@ static const struct check_kind {
     KIND(RECORD_TROUBLE, record_trouble, "trouble", NO_RANK, TAIL_NONE),
     KIND(RECORD_EVIDENCE, record_evidence, "evidence", RANK_OF(record_evidence), TAIL_EVIDENCE),
     KIND(RECORD_SAVED, record_saved, "saved", RANK_OF(record_saved), TAIL_PATH),
+    KIND(RECORD_WRITING, record_writing, "writing", NO_RANK, TAIL_NONE),
+    KIND(RECORD_KEPT, record_kept, "kept", NO_RANK, TAIL_PATHS),
     KIND(RECORD_PROGRESS, record_progress, "progress", RANK_OF(record_progress), TAIL_NONE),
     KIND(DECISION_START, decision_start, "start", NO_RANK, TAIL_NONE),
     KIND(DECISION_KILL, decision_kill, "kill", RANK_OF(decision_kill), TAIL_NONE),
@@ -167,6 +170,23 @@ static enum status check_path(const uint8_t *b, size_t size, size_t fixed, struc
 	return STATUS_OK;
 }
 
+/* The two paths behind a record_kept. */
+static enum status check_paths(const uint8_t *b, size_t size, struct cause *why)
+{
+	size_t fixed = sizeof(struct record_kept);
+	uint32_t text_bytes = u32_at(b, offsetof(struct record_kept, text_bytes));
+	const uint8_t *text = b + fixed, *end;
+
+	if (text_bytes < 2 || text_bytes > 2 * RECORD_TEXT_MAX || !fits(size, fixed, text_bytes, 1))
+		return bad(why, offsetof(struct record_kept, text_bytes), "length of the paths");
+	end = memchr(text, '\0', text_bytes - 1);
+	if (end == NULL || end - text >= (ptrdiff_t)RECORD_TEXT_MAX ||
+	    memchr(end + 1, '\0', (size_t)(text + text_bytes - (end + 1))) != text + text_bytes - 1 ||
+	    text + text_bytes - (end + 1) > (ptrdiff_t)RECORD_TEXT_MAX)
+		return bad(why, fixed, "paths without an end");
+	return STATUS_OK;
+}
+
 static enum status check_evidence(const uint8_t *b, size_t size, struct cause *why)
 {
 	uint32_t text_bytes = u32_at(b, offsetof(struct record_evidence, text_bytes));
@@ -216,6 +236,8 @@ enum status check_record(const void *bytes, size_t size_bytes, struct cause *why
 		return check_step(bytes, size_bytes, why);
 	case TAIL_PATH:
 		return check_path(bytes, size_bytes, kind->fixed_bytes, why);
+	case TAIL_PATHS:
+		return check_paths(bytes, size_bytes, why);
 	case TAIL_EVIDENCE:
 		return check_evidence(bytes, size_bytes, why);
 	case TAIL_NONE:

@@ -285,6 +285,15 @@ static bool add_path(json_t *object, const char *path)
 	return json_object_set_new(object, "path", print_text(path, strlen(path))) == 0;
 }
 
+/* Both paths behind a record_kept, the copy's and the original's. */
+static bool add_paths(json_t *object, const char *kept)
+{
+	const char *original = kept + strlen(kept) + 1;
+
+	return json_object_set_new(object, "kept", print_text(kept, strlen(kept))) == 0 &&
+	    json_object_set_new(object, "original", print_text(original, strlen(original))) == 0;
+}
+
 static enum status add_evidence(
     json_t *object, const struct record_evidence *evidence, struct cause *why)
 {
@@ -333,6 +342,8 @@ enum status print_record_json(const struct record *r, unsigned flags, json_t **o
 		fine = add_path(object, RECORD_TEXT(r, struct record_saved));
 	else if (fine && r->kind == RECORD_RUNG)
 		fine = add_path(object, RECORD_TEXT(r, struct record_rung));
+	else if (fine && r->kind == RECORD_KEPT)
+		fine = add_paths(object, RECORD_TEXT(r, struct record_kept));
 	else if (fine && r->kind == RECORD_EVIDENCE && (flags & PRINT_EVIDENCE))
 		status = add_evidence(object, (const struct record_evidence *)r, why);
 	if (!fine)

@@ -310,6 +310,14 @@ static enum status on_rung(
 	return STATUS_OK;
 }
 
+/* A kept checkpoint's own record; one that could not be kept, or is no more, is none. */
+static enum status on_kept(struct query *q, const struct record_kept *kept, struct cause *why)
+{
+	if (kept->ordinal == 0 || kept->error != 0 || (kept->flags & KEPT_GONE) != 0)
+		return STATUS_OK;
+	return on_rung(q, kept->step, kept->head.seq, NULL, why);
+}
+
 static struct query_incident *find_incident(const struct query *q, uint32_t incident)
 {
 	for (size_t i = q->sum.incident_count; i > 0; i--) {
@@ -430,6 +438,8 @@ static enum status fold(struct query *q, const struct record *r, struct cause *w
 		break;
 	case RECORD_RUNG:
 		return on_rung(q, ((const struct record_rung *)r)->step, r->seq, NULL, why);
+	case RECORD_KEPT:
+		return on_kept(q, (const struct record_kept *)r, why);
 	case RECORD_TROUBLE:
 		q->sum.trouble_count++;
 		break;
@@ -494,6 +504,14 @@ int64_t query_wall_ns(const struct query_summary *summary, uint64_t time_ns)
 	return (int64_t)((uint64_t)wall_ns + (time_ns - origin_ns));
 }
 
+/* Where the script finds the checkpoint: that is the one a person knows. */
+static const char *original_path(const struct record_kept *kept)
+{
+	const char *text = RECORD_TEXT(kept, struct record_kept);
+
+	return text + strlen(text) + 1;
+}
+
 /* The path of the first rung in [first, last] that is of this step; NULL when there is none. */
 static const char *rung_path(struct query *q, uint64_t first, uint64_t last, uint64_t step)
 {
@@ -506,6 +524,8 @@ static const char *rung_path(struct query *q, uint64_t first, uint64_t last, uin
 			return NULL;
 		if (r->kind == RECORD_RUNG && ((const struct record_rung *)r)->step == step)
 			return RECORD_TEXT(r, struct record_rung);
+		if (r->kind == RECORD_KEPT && ((const struct record_kept *)r)->step == step)
+			return original_path((const struct record_kept *)r);
 	}
 	return NULL;
 }

@@ -58,7 +58,7 @@ struct query_summary {
 	double steps_per_s; /* over the last up to QUERY_RATE_ROWS rows of this attempt; 0: not known */
 
 	uint64_t good_step;     /* newest rung on disk that stands as good; STEP_NONE: none */
-	uint64_t good_rung_seq; /* of a RECORD_RUNG of it: its path; 0: none seen */
+	uint64_t good_rung_seq; /* of a RECORD_RUNG or RECORD_KEPT of it; 0: none seen */
 
 	struct query_incident *incidents; /* in the order in which they were declared */
 	size_t incident_count;

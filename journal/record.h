@@ -60,6 +60,8 @@ enum record_kind {
 	RECORD_TROUBLE = 21,  /* struct record_trouble: the journal itself was in trouble */
 	RECORD_EVIDENCE = 22, /* struct record_evidence: answer to DECISION_CAPTURE */
 	RECORD_SAVED = 23,    /* struct record_saved: a rank announced a checkpoint file */
+	RECORD_WRITING = 24,  /* struct record_writing: files of --checkpoint are being written */
+	RECORD_KEPT = 25, /* struct record_kept: a checkpoint was kept aside, or could not be, or is gone */
 	RECORD_PROGRESS = 26, /* struct record_progress: iterations are read from a rank's output */
 	RECORD_INPUT_LAST = RECORD_PROGRESS,
 	/* decisions */
@@ -351,6 +353,44 @@ struct record_rung {
 	uint32_t text_bytes;
 };
 
+/* At most once a second while it lasts, and once when it begins. */
+struct record_writing {
+	struct record head;
+	uint32_t attempt;
+	uint32_t reserved;
+	uint64_t step;       /* of the checkpoint, as in record_kept; STEP_NONE: not known */
+	uint64_t size_bytes; /* how large the files are by now */
+};
+
+enum kept_flag {
+	KEPT_AGAIN = 1,   /* said before: a keeper that was started anew says what it found */
+	KEPT_GONE = 2,    /* the copy of this ordinal is no more; error says why, 0: to make room */
+	KEPT_ORDINAL = 4, /* nothing said which step it is: step is the ordinal */
+	KEPT_FOREIGN = 8, /* it lay there before anything of this run was started */
+	KEPT_DIRECTORY = 16,
+	KEPT_INPLACE = 32, /* nothing was copied: both paths are the same */
+	KEPT_UNCHECKED = 64, /* its format has no check: one that was written as its attempt died may be torn */
+};
+/*
+ * A checkpoint of --checkpoint is complete, and a copy of it was put aside.  With ordinal 0 it could not be:
+ * error says why, and sizes and digest are 0.
+ *
+ * text: the path of the copy, then that of the original, both absolute and NUL-terminated; "" where there is none.
+ */
+struct record_kept {
+	struct record head;
+	uint32_t attempt; /* that wrote it; 0: none of this run, or not known */
+	uint32_t flags;   /* enum kept_flag */
+	uint64_t step;    /* from its name, else the last step reported when its writing began */
+	uint64_t ordinal; /* counts the checkpoints that were kept in this run, from 1 */
+	uint64_t size_bytes;
+	uint8_t digest[16]; /* XXH3-128, canonical (big-endian); of a directory over all its files */
+	uint32_t finite;    /* as in record_rung */
+	int32_t error;      /* errno */
+	uint32_t reserved;
+	uint32_t text_bytes;
+};
+
 enum verify_result {
 	VERIFY_OK = 0,
 	VERIFY_MISSING,
@@ -451,7 +491,7 @@ enum fault {
 };
 
 enum start_source { START_SCRATCH = 0, START_MEMORY = 1, START_FILE = 2 };
-/* For START_FILE the agent is sent the rung's RECORD_RUNGs right behind the decision. */
+/* For START_FILE the agent is sent the rung's RECORD_RUNGs, or its RECORD_KEPT, right behind the decision. */
 struct decision_start {
 	struct record head;
 	uint32_t attempt;
@@ -459,7 +499,7 @@ struct decision_start {
 	uint64_t step;   /* the state to load is the one after this step; STEP_NONE from scratch */
 	uint32_t rank_count;
 	uint32_t incident;                      /* that this attempt answers; 0 for the first */
-	uint64_t rung_first_seq, rung_last_seq; /* for START_FILE: its RECORD_RUNGs lie in between */
+	uint64_t rung_first_seq, rung_last_seq; /* for START_FILE: its records lie in between */
 };
 
 struct decision_kill {
@@ -498,7 +538,7 @@ struct decision_survey {
 	uint64_t deadline_ns;
 };
 
-/* The agent is sent the rung's RECORD_RUNGs right behind the decision. */
+/* The agent is sent the rung's RECORD_RUNGs, or its RECORD_KEPT, right behind the decision. */
 struct decision_verify {
 	struct record head;
 	uint32_t attempt; /* the one about to be started */

@@ -110,6 +110,8 @@ static const char *const ITERATION_FIELDS[] = {
 static const char *const STEP_FLAGS[] = {"partial", "not-finite", "again"};
 static const char *const CELL_FLAGS[] = {"present", "not-finite"};
 static const char *const SAMPLE_FLAGS[] = {"channel"};
+static const char *const KEPT_FLAGS[] = {
+    "again", "gone", "ordinal", "foreign", "directory", "in-place", "unchecked"};
 
 const struct schema_field schema_head[] = {
     FIELD(record, kind, U16, PLAIN),
@@ -428,6 +430,30 @@ static const struct schema_field RECORD_SAVED_FIELDS[] = {
     END,
 };
 
+static const struct schema_field RECORD_WRITING_FIELDS[] = {
+    FIELD(record_writing, head, HEAD, PLAIN),
+    FIELD(record_writing, attempt, U32, PLAIN),
+    FIELD(record_writing, reserved, U32, RESERVED),
+    FIELD(record_writing, step, U64, STEP),
+    FIELD(record_writing, size_bytes, U64, PLAIN),
+    END,
+};
+
+static const struct schema_field RECORD_KEPT_FIELDS[] = {
+    FIELD(record_kept, head, HEAD, PLAIN),
+    FIELD(record_kept, attempt, U32, PLAIN),
+    FLAGS(record_kept, flags, U32, KEPT_FLAGS),
+    FIELD(record_kept, step, U64, STEP),
+    FIELD(record_kept, ordinal, U64, PLAIN),
+    FIELD(record_kept, size_bytes, U64, PLAIN),
+    FIELD(record_kept, digest, BYTES, HEX),
+    FIELD(record_kept, finite, U32, PLAIN),
+    FIELD(record_kept, error, I32, PLAIN),
+    FIELD(record_kept, reserved, U32, RESERVED),
+    FIELD(record_kept, text_bytes, U32, PLAIN),
+    END,
+};
+
 static const struct schema_field DECISION_START_FIELDS[] = {
     FIELD(decision_start, head, HEAD, PLAIN),
     FIELD(decision_start, attempt, U32, PLAIN),
@@ -587,6 +613,8 @@ static const struct schema_field *const LISTS[] = {
     [RECORD_TROUBLE] = RECORD_TROUBLE_FIELDS,
     [RECORD_EVIDENCE] = RECORD_EVIDENCE_FIELDS,
     [RECORD_SAVED] = RECORD_SAVED_FIELDS,
+    [RECORD_WRITING] = RECORD_WRITING_FIELDS,
+    [RECORD_KEPT] = RECORD_KEPT_FIELDS,
     [RECORD_PROGRESS] = RECORD_PROGRESS_FIELDS,
     [DECISION_START] = DECISION_START_FIELDS,
     [DECISION_KILL] = DECISION_KILL_FIELDS,

@@ -64,8 +64,8 @@ static void on_not_finite(struct moment *m, const struct record_step *row, uint3
 		incident_suspect(m, &s);
 }
 
-/* A complete row that is finite and whose attempt was sound up to it. */
-static void on_clean(struct moment *m, const struct record_step *row, bool first)
+/* A complete row that is finite and whose attempt was sound up to it; previous: the attempt's row before, or none. */
+static void on_clean(struct moment *m, const struct record_step *row, uint64_t previous)
 {
 	struct policy *p = m->p;
 	bool fresh = step_later(row->step, p->good_step);
@@ -82,9 +82,11 @@ static void on_clean(struct moment *m, const struct record_step *row, bool first
 		p->cause = 0; /* what this attempt answers is over: a later start is not for its sake */
 		budget_reset(p);
 	}
+	if (previous != STEP_NONE && row->step > previous)
+		p->stride = row->step - previous;
 	p->clean++;
 	ranks_on_row(p);
-	stall_learn_row(p, row, first);
+	stall_learn_row(p, row, previous == STEP_NONE);
 	ladder_on_clean_row(m, row->step);
 	incident_on_row(m, row->step, fresh);
 }
@@ -93,7 +95,7 @@ void advance_on_row(struct moment *m, const struct record *r)
 {
 	const struct record_step *row = (const struct record_step *)r;
 	struct policy *p = m->p;
-	bool first = p->attempt_step == STEP_NONE;
+	uint64_t previous = p->attempt_step;
 	struct reading_of_row reading;
 
 	if (row->role != 0 || row->rank_count != p->rank_count || row->step == STEP_NONE)
@@ -112,7 +114,7 @@ void advance_on_row(struct moment *m, const struct record *r)
 	if (reading.not_finite != RANK_NONE)
 		on_not_finite(m, row, reading.not_finite);
 	else if (reading.complete)
-		on_clean(m, row, first);
+		on_clean(m, row, previous);
 }
 
 void advance_on_saved(struct moment *m, const struct record *r)
@@ -123,4 +125,37 @@ void advance_on_saved(struct moment *m, const struct record *r)
 		return;
 	stall_on_progress(m);
 	ladder_on_saved(m, saved);
+}
+
+void advance_on_writing(struct moment *m, const struct record *r)
+{
+	(void)r;
+	stall_on_writing(m);
+}
+
+/* Where nothing ever reported a step, a checkpoint that is another one than before is what progress is. */
+static void on_kept_progress(struct moment *m, const struct record_kept *kept)
+{
+	struct policy *p = m->p;
+
+	if (p->last_step != STEP_NONE || !step_later(kept->step, p->kept_step))
+		return;
+	p->kept_step = kept->step;
+	p->floor_step = STEP_NONE;
+	budget_reset(p);
+	ladder_on_later_kept(m, kept->step);
+	incident_on_row(m, kept->step, true);
+	if (kept->attempt == p->attempt)
+		p->clean = p->config.clean_steps;
+}
+
+void advance_on_kept(struct moment *m, const struct record *r)
+{
+	const struct record_kept *kept = (const struct record_kept *)r;
+
+	/* What the keeper could not do, or did to make room, is no sign of life of the trainers. */
+	if (kept->error == 0 && (kept->flags & (KEPT_GONE | KEPT_AGAIN)) == 0)
+		stall_on_progress(m);
+	if (ladder_on_kept(m, kept))
+		on_kept_progress(m, kept);
 }

@@ -12,4 +12,10 @@ void advance_on_row(struct moment *m, const struct record *r);
 /* RECORD_SAVED of the current attempt. */
 void advance_on_saved(struct moment *m, const struct record *r);
 
+/* RECORD_WRITING of the current attempt: a sign of life, and no progress. */
+void advance_on_writing(struct moment *m, const struct record *r);
+
+/* RECORD_KEPT of any attempt: a rung, and progress where nothing reports steps. */
+void advance_on_kept(struct moment *m, const struct record *r);
+
 #endif

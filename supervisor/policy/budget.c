@@ -19,7 +19,7 @@ uint32_t budget_charge(struct policy *p, uint64_t *wait_ns)
 	if (p->charged == 0 || !RULE(RULE_BUDGET))
 		return 0;
 	p->charged = 0;
-	if (p->last_step == STEP_NONE) {
+	if (p->last_step == STEP_NONE && p->kept_step == STEP_NONE) {
 		if (p->tries + 1 >= p->config.tries_first_max)
 			return END_NEVER_STEPPED;
 	} else if (p->tries >= p->config.tries_max) {

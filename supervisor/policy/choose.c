@@ -26,38 +26,50 @@ static uint64_t before_step(const struct policy *p)
 	return lesser(before, p->floor_step);
 }
 
+/*
+ * Of checkpoints that were kept aside.  A script that reports each tenth step names its checkpoints by other steps,
+ * too: up to where the next row would be they are as good as the row before.  One that reports none is bounded by
+ * the floor alone.
+ */
+static uint64_t kept_before(const struct policy *p)
+{
+	uint64_t before = NEVER;
+	uint64_t ahead = p->onset_step == STEP_NONE ? greater(p->stride, 1) : 1;
+
+	if (p->good_step != STEP_NONE && p->good_step < NEVER - ahead)
+		before = p->good_step + ahead;
+	if (RULE(RULE_ONSET))
+		before = lesser(before, p->onset_step);
+	return lesser(before, p->floor_step);
+}
+
+static struct rung *pick(struct policy *p)
+{
+	const struct choice *c = &p->choice;
+	struct ladder_range range = {.before_step = lesser(c->before_step, c->below_step),
+	    .kept_before = lesser(c->kept_before, c->below_step),
+	    .above_step = c->memory_step};
+
+	return ladder_pick(p, &range);
+}
+
 /* Nothing is left below the floor, but a rung above it is: what did not work once is better than all work lost. */
 static bool lift_floor(struct policy *p)
 {
+	struct choice before = p->choice;
 	uint64_t floor_step = p->floor_step;
 
+	if (floor_step == STEP_NONE)
+		return false;
 	p->floor_step = STEP_NONE;
-	if (floor_step != STEP_NONE && ladder_pick(p, before_step(p), STEP_NONE) != NULL) {
-		p->choice.before_step = before_step(p);
-		p->choice.below_step = STEP_NONE;
+	p->choice.before_step = before_step(p);
+	p->choice.kept_before = kept_before(p);
+	p->choice.below_step = STEP_NONE;
+	if (pick(p) != NULL)
 		return true;
-	}
+	p->choice = before;
 	p->floor_step = floor_step;
 	return false;
-}
-
-void choose_begin(struct moment *m)
-{
-	struct policy *p = m->p;
-
-	p->choice = (struct choice){.before_step = before_step(p),
-	    .below_step = STEP_NONE,
-	    .memory_step = STEP_NONE,
-	    .rung_step = STEP_NONE,
-	    .stage = CHOOSING_SURVEY};
-	if (p->choice.before_step == 0) {
-		attempt_start(m, START_SCRATCH, STEP_NONE, NULL);
-		return;
-	}
-	for (uint32_t i = 0; i < p->rank_count; i++)
-		p->ranks[i].flags &= ~(uint32_t)RANK_FLAG_ANSWERED;
-	decide_survey(m);
-	wait_for_answer(m);
 }
 
 static bool holds(const struct rank *rank, uint64_t step)
@@ -90,10 +102,10 @@ static void try_next(struct moment *m)
 {
 	struct policy *p = m->p;
 	struct choice *c = &p->choice;
-	struct rung *rung = ladder_pick(p, lesser(c->before_step, c->below_step), c->memory_step);
+	struct rung *rung = pick(p);
 
 	if (rung == NULL && c->memory_step == STEP_NONE && c->unread == 0 && lift_floor(p))
-		rung = ladder_pick(p, c->before_step, STEP_NONE);
+		rung = pick(p);
 	if (rung != NULL && RULE(RULE_VERIFY)) {
 		c->stage = CHOOSING_VERIFY;
 		c->rung_step = rung->step;
@@ -108,6 +120,27 @@ static void try_next(struct moment *m)
 	} else {
 		attempt_start(m, START_SCRATCH, STEP_NONE, NULL);
 	}
+}
+
+void choose_begin(struct moment *m)
+{
+	struct policy *p = m->p;
+
+	p->choice = (struct choice){.before_step = before_step(p),
+	    .kept_before = kept_before(p),
+	    .below_step = STEP_NONE,
+	    .memory_step = STEP_NONE,
+	    .rung_step = STEP_NONE,
+	    .stage = CHOOSING_SURVEY};
+	if (p->choice.before_step == 0) {
+		/* No snapshot can be of use: there is no survey to wait for. */
+		try_next(m);
+		return;
+	}
+	for (uint32_t i = 0; i < p->rank_count; i++)
+		p->ranks[i].flags &= ~(uint32_t)RANK_FLAG_ANSWERED;
+	decide_survey(m);
+	wait_for_answer(m);
 }
 
 /* A snapshot that fails its digest is reported once; the survey has stepped down by leaving it out. */

@@ -19,6 +19,11 @@ static void *append(struct moment *m, uint16_t kind, uint32_t size_bytes)
 	return r;
 }
 
+bool decide_has_room(const struct moment *m)
+{
+	return m->out->size_bytes < POLICY_DECISIONS_BYTES / 2;
+}
+
 void decide_start(struct moment *m)
 {
 	const struct policy *p = m->p;

@@ -7,6 +7,9 @@
 
 #include "supervisor/policy/state.h"
 
+/* False once a turn has decided so much that what may wait or be left out, a flood of checkpoints, is (H10). */
+bool decide_has_room(const struct moment *m);
+
 void decide_start(struct moment *m); /* as p->start says */
 void decide_kill(struct moment *m, uint32_t rank, int32_t signal);
 void decide_clear(struct moment *m);

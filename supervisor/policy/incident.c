@@ -23,8 +23,9 @@ int32_t incident_status_code(int32_t wait_status)
 /* Of where it happened: a fault known by its first bad step, any other by how far the attempt had come. */
 static uint64_t fingerprint_of(const struct policy *p, const struct suspicion *s)
 {
+	uint64_t reached = p->last_step != STEP_NONE ? p->attempt_step : p->kept_step;
 	const uint64_t parts[4] = {s->fault, s->rank, (uint64_t)(int64_t)s->detail,
-	    s->onset_step != STEP_NONE ? s->onset_step : p->attempt_step};
+	    s->onset_step != STEP_NONE ? s->onset_step : reached};
 	uint64_t value = XXH3_64bits(parts, sizeof(parts));
 
 	return value != 0 ? value : 1;
@@ -57,7 +58,7 @@ bool incident_known(const struct policy *p, const struct suspicion *s)
 {
 	const struct fingerprint *f = fingerprint_find(p, fingerprint_of(p, s));
 
-	return f != NULL && f->good_step == p->good_step;
+	return f != NULL && f->progress == progress_of(p);
 }
 
 /* When all places are taken the incident is declared all the same, its recovery is not followed. */
@@ -85,8 +86,11 @@ static bool signal_is_crash(int32_t number)
 /* The program ended by itself before it had made one step of the state that it loaded from a file. */
 static bool state_failed(const struct policy *p, const struct suspicion *s)
 {
-	return p->start.source == START_FILE && p->attempt_step == STEP_NONE &&
-	    (s->fault == FAULT_EXIT || (s->fault == FAULT_SIGNAL && signal_is_crash(s->detail)));
+	if (p->start.source != START_FILE || p->attempt_step != STEP_NONE || p->clean > 0)
+		return false;
+	if (p->last_step == STEP_NONE && s->time_ns > after_ns(p->start.time_ns, LOAD_FAILS_NS))
+		return false;
+	return s->fault == FAULT_EXIT || (s->fault == FAULT_SIGNAL && signal_is_crash(s->detail));
 }
 
 uint32_t incident_declare(struct moment *m, const struct suspicion *s, enum incident_way way)
@@ -95,7 +99,7 @@ uint32_t incident_declare(struct moment *m, const struct suspicion *s, enum inci
 	uint64_t value = fingerprint_of(p, s);
 	struct fingerprint *f = fingerprint_place(p, value);
 	struct decision_fault *d = decide_fault(m);
-	bool again = f->count > 0 && f->good_step == p->good_step;
+	bool again = f->count > 0 && f->progress == progress_of(p);
 
 	p->incident_count++;
 	d->incident = p->incident_count;
@@ -112,7 +116,7 @@ uint32_t incident_declare(struct moment *m, const struct suspicion *s, enum inci
 	d->value_ns = s->value_ns;
 	f->count++;
 	f->age = p->incident_count;
-	f->good_step = p->good_step;
+	f->progress = progress_of(p);
 	open_incident(p, s, way);
 	if (way == INCIDENT_RESTART && (again || state_failed(p, s)) && RULE(RULE_FLOOR))
 		p->floor_step = lesser(

@@ -6,6 +6,7 @@
 #include <xxhash.h>
 
 #include "supervisor/policy/attempt.h"
+#include "supervisor/policy/ladder.h"
 
 void policy_config_default(struct policy_config *config)
 {
@@ -39,6 +40,7 @@ struct policy *policy_new(uint32_t rank_count)
 	p->rank_count = rank_count;
 	p->wait_ns = NEVER;
 	p->last_step = STEP_NONE;
+	p->kept_step = STEP_NONE;
 	p->good_step = STEP_NONE;
 	p->attempt_step = STEP_NONE;
 	p->onset_step = STEP_NONE;
@@ -80,6 +82,7 @@ static const struct subject {
     [RECORD_DAMAGE] = RANK_AND_ATTEMPT(record_damage),
     [RECORD_EVIDENCE] = RANK_AND_ATTEMPT(record_evidence),
     [RECORD_SAVED] = RANK_AND_ATTEMPT(record_saved),
+    [RECORD_WRITING] = {0, offsetof(struct record_writing, attempt), 0},
     [RECORD_PROGRESS] = RANK_AND_ATTEMPT(record_progress),
 #undef RANK_AND_ATTEMPT
 };
@@ -176,6 +179,11 @@ uint64_t policy_source_seq(const struct policy *p, const uint8_t agent_id[16])
 	return p->greeted != 0 && memcmp(p->agent_id, agent_id, sizeof(p->agent_id)) == 0
 	    ? p->source_seq
 	    : 0;
+}
+
+uint64_t policy_protected(const struct policy *p)
+{
+	return ladder_protected(p, p->state == RUN_CHOOSING ? p->choice.rung_step : STEP_NONE);
 }
 
 int policy_exit_code(const struct policy *p)

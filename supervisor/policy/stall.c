@@ -3,8 +3,9 @@
 #include "supervisor/policy/decide.h"
 #include "supervisor/policy/incident.h"
 
-#define ROWS_TO_LEARN 3u               /* fewer teach nothing about steps */
-#define SAMPLE_WAIT_NS (2 * SECOND_NS) /* for samples to come */
+#define ROWS_TO_LEARN 3u                   /* fewer teach nothing about steps */
+#define SAMPLE_WAIT_NS (2 * SECOND_NS)     /* for samples to come */
+#define WRITING_SILENCE_NS (3 * SECOND_NS) /* it is said once a second, at most */
 #define CONFIRM_MIN_NS (SECOND_NS / 10)
 #define CONFIRM_MAX_NS (5 * SECOND_NS)
 #define IDLE_PART 5u /* a rank that used less than a fifth of the time is idle */
@@ -17,6 +18,12 @@ void stall_on_progress(struct moment *m)
 	s->postponed_ns = 0;
 	s->stage = STALL_QUIET;
 	s->round = 0;
+}
+
+void stall_on_writing(struct moment *m)
+{
+	stall_on_progress(m);
+	m->p->stall.postponed_ns = after_ns(m->now_ns, WRITING_SILENCE_NS);
 }
 
 void stall_learn_row(struct policy *p, const struct record_step *row, bool first)

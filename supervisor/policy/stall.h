@@ -13,6 +13,9 @@
 /* Any sign of life: a row, a phase, a checkpoint, a connection. */
 void stall_on_progress(struct moment *m);
 
+/* A checkpoint is being written: a sign of life, and the next one comes a second later or when it is done. */
+void stall_on_writing(struct moment *m);
+
 /* A complete row; first: of its attempt. */
 void stall_learn_row(struct policy *p, const struct record_step *row, bool first);
 void stall_learn_phase(struct policy *p, const struct record_phase *phase);

@@ -14,6 +14,8 @@
 #define SECOND_NS 1000000000ull
 /* What is granted beyond a deadline that the agent was told, for its answer to arrive. */
 #define ANSWER_MARGIN_NS (2 * SECOND_NS)
+/* A program that reports no step and ends within this time failed to load what it was given. */
+#define LOAD_FAILS_NS (120 * SECOND_NS)
 
 #define POLICY_PENDING 64u   /* announced checkpoint files that wait for their digest */
 #define POLICY_UNDER_WAY 16u /* of them at the agent at a time */
@@ -47,6 +49,7 @@ enum policy_rule {
 	RULE_CAPTURE,    /* evidence of a stall comes before its end (H9) */
 	RULE_STALL,      /* a stall is noticed */
 	RULE_AGENT,      /* an attempt dies with its agent */
+	RULE_TORN,       /* what an attempt may have torn as it died is no rung */
 	RULE_COUNT
 };
 #ifdef POLICY_RULES_REMOVABLE
@@ -95,7 +98,9 @@ struct rank {
 
 struct rung {
 	uint64_t step;
-	uint64_t first_seq, last_seq; /* its RECORD_RUNGs lie in between */
+	uint64_t ordinal;             /* of its RECORD_KEPT; 0: the trainer announced it */
+	uint64_t mark;                /* of a kept one: the first bytes of its digest */
+	uint64_t first_seq, last_seq; /* its RECORD_RUNGs, or its RECORD_KEPT, lie in between */
 	uint64_t clean_step;          /* newest clean row that counted for it */
 	uint32_t attempt;             /* that wrote it */
 	uint32_t shard_count, shards; /* wanted, digested */
@@ -113,8 +118,8 @@ struct pending {
 };
 
 struct fingerprint {
-	uint64_t value;     /* 0: free */
-	uint64_t good_step; /* when it was seen last */
+	uint64_t value;    /* 0: free */
+	uint64_t progress; /* of the run, when it was seen last */
 	uint32_t count;
 	uint32_t age; /* number of the incident that bore it last */
 };
@@ -156,6 +161,7 @@ struct stall {
 enum choosing { CHOOSING_SURVEY = 1, CHOOSING_VERIFY };
 struct choice {
 	uint64_t before_step; /* only states of steps < this */
+	uint64_t kept_before; /* of checkpoints that were kept aside: only steps < this */
 	uint64_t below_step;  /* rungs from here on were tried */
 	uint64_t memory_step; /* newest one that every rank holds, or STEP_NONE */
 	uint64_t rung_step;   /* being verified */
@@ -177,7 +183,9 @@ struct policy {
 	uint64_t attempt_step; /* newest row of the current attempt, partial ones too */
 	uint64_t onset_step; /* first step that must not be loaded, until it was done again cleanly */
 	uint64_t floor_step; /* a loop steps down: only states of steps < this; STEP_NONE: no floor */
-	uint64_t redone;     /* complete rows that had been committed before */
+	uint64_t stride;     /* between the last two clean rows of an attempt; 0: not known */
+	uint64_t kept_step; /* newest checkpoint that was kept before there was any row: what progress is then */
+	uint64_t redone; /* complete rows that had been committed before */
 	uint32_t rank_count;
 	uint32_t state;   /* enum run_state; written by attempt_enter() alone */
 	uint32_t known;   /* 1: RECORD_RUN was seen */
@@ -258,6 +266,12 @@ static inline uint64_t greater(uint64_t a, uint64_t b)
 static inline uint64_t clamp(uint64_t value, uint64_t low, uint64_t high)
 {
 	return lesser(greater(value, low), greater(low, high));
+}
+
+/* How far the run has come: its newest row that is to be trusted, or without any row its newest checkpoint. */
+static inline uint64_t progress_of(const struct policy *p)
+{
+	return p->last_step != STEP_NONE ? p->good_step : p->kept_step;
 }
 
 /* Steps in their order, STEP_NONE ("none yet") before the first. */

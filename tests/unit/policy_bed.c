@@ -269,6 +269,20 @@ void bed_checkpoint(struct bed *b, uint64_t step, uint32_t finite)
 	bed_turn(b, BED_MS);
 }
 
+struct record_kept *bed_kept(struct bed *b, uint64_t ordinal, uint64_t step, uint32_t flags)
+{
+	struct record_kept *kept = bed_post(b, RECORD_KEPT, sizeof(*kept));
+
+	kept->attempt = policy_attempt(b->p);
+	kept->flags = flags;
+	kept->step = step;
+	kept->ordinal = ordinal;
+	kept->size_bytes = 1000;
+	memcpy(kept->digest, &ordinal, sizeof(ordinal));
+	kept->finite = 2;
+	return kept;
+}
+
 void bed_sample(struct bed *b, uint32_t rank, uint64_t cpu_ns, bool waiting, uint64_t last_step)
 {
 	ABOUT(record_sample, RECORD_SAMPLE, rank);

@@ -60,6 +60,8 @@ void bed_memory(struct bed *b, uint32_t rank, uint64_t newest, uint64_t older, u
 void bed_verified(struct bed *b, uint64_t step, enum verify_result result);
 /* A checkpoint of one shard, announced and digested in two turns. */
 void bed_checkpoint(struct bed *b, uint64_t step, uint32_t finite);
+/* A copy of a checkpoint of the current attempt is kept; its digest is of its ordinal.  For the next turn. */
+struct record_kept *bed_kept(struct bed *b, uint64_t ordinal, uint64_t step, uint32_t flags);
 void bed_sample(struct bed *b, uint32_t rank, uint64_t cpu_ns, bool waiting, uint64_t last_step);
 void bed_stopped(struct bed *b, uint32_t rank, int32_t signal);
 void bed_control(struct bed *b, enum control_verb verb);

@@ -88,7 +88,8 @@ static void reach(struct bed *b, enum run_state state)
 static bool meant(enum run_state state, uint32_t kind)
 {
 	static const uint32_t live[] = {RECORD_CONNECTED, RECORD_PHASE, RECORD_STEP, RECORD_GAP,
-	    RECORD_STOPPED, RECORD_DEATH, RECORD_EXIT, RECORD_DAMAGE, RECORD_SAVED, RECORD_STARTED, 0};
+	    RECORD_STOPPED, RECORD_DEATH, RECORD_EXIT, RECORD_DAMAGE, RECORD_SAVED, RECORD_STARTED,
+	    RECORD_WRITING, 0};
 	static const struct {
 		bool live;
 		uint32_t own[3];
@@ -101,7 +102,7 @@ static bool meant(enum run_state state, uint32_t kind)
 	    [RUN_CLEARING] = {true, {RECORD_CLEAR}}};
 
 	if (kind == RECORD_SESSION || kind == RECORD_AGENT || kind == RECORD_CONTROL ||
-	    kind == RECORD_RUNG)
+	    kind == RECORD_RUNG || kind == RECORD_KEPT)
 		return true;
 	for (uint32_t i = 0; i < 3; i++)
 		if (use[state].own[i] == kind)
@@ -125,8 +126,8 @@ static const uint32_t FOLLOWS[RUN_STATE_COUNT] = {
     [RUN_ENDED] = TO(RUN_CLEARING),
 };
 
-static const uint32_t NO_SUBJECT[] = {
-    RECORD_RUN, RECORD_SESSION, RECORD_AGENT, RECORD_RUNG, RECORD_CONTROL, RECORD_TROUBLE, 0};
+static const uint32_t NO_SUBJECT[] = {RECORD_RUN, RECORD_SESSION, RECORD_AGENT, RECORD_RUNG,
+    RECORD_CONTROL, RECORD_TROUBLE, RECORD_KEPT, 0};
 
 static bool has_subject(uint32_t kind)
 {
@@ -153,7 +154,7 @@ static struct record *noise(struct bed *b, uint32_t kind, enum flavour flavour)
 	words[0] = flavour == NO_SUCH_RANK ? RANKS + (uint32_t)next_random() % 99
 					   : (uint32_t)next_random() % RANKS;
 	words[1] = attempt;
-	if (kind == RECORD_VERIFIED)
+	if (kind == RECORD_VERIFIED || kind == RECORD_WRITING)
 		words[0] = attempt;
 	if (kind == RECORD_STEP) {
 		((struct record_step *)r)->role = 0;
@@ -183,7 +184,8 @@ static void one(enum run_state state, uint32_t kind, enum flavour flavour)
 		fail_msg("kind %u: %s is followed by %s", kind, policy_run_state_name(state),
 		    policy_run_state_name(after));
 	if (!meant(state, kind) || (flavour != SOUND && has_subject(kind))) {
-		bool no_rank = kind == RECORD_STEP || kind == RECORD_CLEAR || kind == RECORD_VERIFIED;
+		bool no_rank = kind == RECORD_STEP || kind == RECORD_CLEAR ||
+		    kind == RECORD_VERIFIED || kind == RECORD_WRITING;
 
 		if (flavour != NO_SUCH_RANK || !no_rank || !meant(state, kind)) {
 			if (policy_digest(b.p) != before || b.out.count > 0)

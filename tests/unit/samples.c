@@ -17,12 +17,14 @@ const uint16_t sample_kinds[] = {RECORD_RUN, RECORD_SESSION, RECORD_AGENT, RECOR
     RECORD_SPAWN, RECORD_CONNECTED, RECORD_PHASE, RECORD_STEP, RECORD_GAP, RECORD_CRASHING,
     RECORD_STOPPED, RECORD_DEATH, RECORD_EXIT, RECORD_CLEAR, RECORD_SAMPLE, RECORD_MEMORY,
     RECORD_RUNG, RECORD_VERIFIED, RECORD_DAMAGE, RECORD_CONTROL, RECORD_TROUBLE, RECORD_EVIDENCE,
-    RECORD_SAVED, RECORD_PROGRESS, DECISION_START, DECISION_KILL, DECISION_CLEAR, DECISION_SAMPLE,
-    DECISION_CAPTURE, DECISION_SURVEY, DECISION_VERIFY, DECISION_FAULT, DECISION_RECOVERED,
-    DECISION_STANDING, DECISION_ASK, DECISION_END, DECISION_DIGEST, RECORD_TURN, 0};
+    RECORD_SAVED, RECORD_WRITING, RECORD_KEPT, RECORD_PROGRESS, DECISION_START, DECISION_KILL,
+    DECISION_CLEAR, DECISION_SAMPLE, DECISION_CAPTURE, DECISION_SURVEY, DECISION_VERIFY,
+    DECISION_FAULT, DECISION_RECOVERED, DECISION_STANDING, DECISION_ASK, DECISION_END,
+    DECISION_DIGEST, RECORD_TURN, 0};
 
 static const char RUN_TEXT[] = "python3\0train.py\0--name=a b\0\0/home/user/run";
 static const char PATH_TEXT[] = "/home/user/run/checkpoints/step-800.safetensors";
+static const char PATHS_TEXT[] = "/run/checkpoints/000007-step-800/ckpt.pt\0/home/user/out/ckpt.pt";
 static const char EVIDENCE_TEXT[] = "thread 1\n  0x1 main\n";
 
 uint64_t sample_random(uint64_t *seed)
@@ -56,6 +58,8 @@ static size_t tail_size(uint16_t kind)
 	case RECORD_SAVED:
 	case RECORD_RUNG:
 		return sizeof(PATH_TEXT);
+	case RECORD_KEPT:
+		return sizeof(PATHS_TEXT);
 	case RECORD_EVIDENCE:
 		return ZSTD_compressBound(sizeof(EVIDENCE_TEXT));
 	default:
@@ -101,6 +105,10 @@ static void fill_tail(struct record *r)
 	case RECORD_RUNG:
 		((struct record_rung *)r)->text_bytes = sizeof(PATH_TEXT);
 		memcpy(tail, PATH_TEXT, sizeof(PATH_TEXT));
+		break;
+	case RECORD_KEPT:
+		((struct record_kept *)r)->text_bytes = sizeof(PATHS_TEXT);
+		memcpy(tail, PATHS_TEXT, sizeof(PATHS_TEXT));
 		break;
 	case RECORD_EVIDENCE: {
 		struct record_evidence *evidence = (struct record_evidence *)r;

@@ -118,6 +118,7 @@ static void refuses_wrong_counts(void **state)
 	wrong_count(RECORD_STEP, offsetof(struct record_step, present_count), 0);
 	wrong_count(RECORD_SAVED, offsetof(struct record_saved, text_bytes), 0);
 	wrong_count(RECORD_RUNG, offsetof(struct record_rung, text_bytes), 0);
+	wrong_count(RECORD_KEPT, offsetof(struct record_kept, text_bytes), 0);
 	wrong_count(RECORD_EVIDENCE, offsetof(struct record_evidence, text_bytes), 7);
 }
 
@@ -156,10 +157,10 @@ static void refuses_numbers_out_of_range(void **state)
 /* Each NUL of a text replaced, and one put into the middle of a path. */
 static void refuses_broken_texts(void **state)
 {
-	static const uint16_t kinds[] = {RECORD_RUN, RECORD_SAVED, RECORD_RUNG};
+	static const uint16_t kinds[] = {RECORD_RUN, RECORD_SAVED, RECORD_RUNG, RECORD_KEPT};
 
 	(void)state;
-	for (size_t k = 0; k < 3; k++) {
+	for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
 		struct record *r = sample_record(kinds[k], &seed);
 		char *text = (char *)r + check_fixed_size(kinds[k]);
 		uint32_t size = kinds[k] == RECORD_RUN ? ((struct record_run *)r)->text_bytes

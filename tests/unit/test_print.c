@@ -234,6 +234,12 @@ static void prints_what_follows(void **state)
 	assert_memory_equal(text_of(o, "path"), "/ho\xef\xbf\xbd\xef\xbf\xbd/user", 14);
 	json_decref(o);
 	free(r);
+	r = sample_record(RECORD_KEPT, &seed);
+	o = printed(r, 0);
+	assert_string_equal(text_of(o, "kept"), "/run/checkpoints/000007-step-800/ckpt.pt");
+	assert_string_equal(text_of(o, "original"), "/home/user/out/ckpt.pt");
+	json_decref(o);
+	free(r);
 	r = sample_record(RECORD_EVIDENCE, &seed);
 	o = printed(r, 0);
 	assert_null(json_object_get(o, "text"));
