@@ -122,6 +122,9 @@ static void mark(struct item *item, enum watch_notice notice, bool itself)
 	} else if (notice == WATCH_CLOSED) {
 		item->unclosed = false;
 	} else if (notice == WATCH_WRITTEN) {
+		/* Written anew before the last one was looked at: another state, of another step. */
+		if (itself && !item->unclosed)
+			item->writing = 0;
 		item->unclosed = true;
 		item->renamed = false;
 	} else if (!itself) {
