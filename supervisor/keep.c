@@ -4,9 +4,18 @@
 
 #include "supervisor/keep.h"
 
+/* What may become a rung. */
+static bool is_kept_copy(const struct record *r)
+{
+	const struct record_kept *kept = (const struct record_kept *)r;
+
+	return r->kind == RECORD_KEPT && kept->ordinal != 0 && kept->error == 0 &&
+	    (kept->flags & KEPT_GONE) == 0;
+}
+
 void keep_see(struct keep *k, const struct record *r)
 {
-	if (r->kind != RECORD_RUNG && r->kind != RECORD_SAVED)
+	if (r->kind != RECORD_RUNG && r->kind != RECORD_SAVED && !is_kept_copy(r))
 		return;
 	struct record *copy = malloc(r->size_bytes);
 
@@ -30,8 +39,14 @@ void keep_fini(struct keep *k)
 
 static uint64_t step_of(const struct record *r)
 {
-	return r->kind == RECORD_RUNG ? ((const struct record_rung *)r)->step
-				      : ((const struct record_saved *)r)->step;
+	switch (r->kind) {
+	case RECORD_RUNG:
+		return ((const struct record_rung *)r)->step;
+	case RECORD_KEPT:
+		return ((const struct record_kept *)r)->step;
+	default:
+		return ((const struct record_saved *)r)->step;
+	}
 }
 
 const struct record *keep_find(

@@ -1,5 +1,5 @@
 /*
- * The records that performing a decision needs beside it: announced checkpoint files and their digests.
+ * The records that performing a decision needs beside it: announced checkpoint files, their digests, and kept copies.
  *
  * Filled by the fold and by each turn; bounded: the oldest are forgotten first (the policy remembers fewer).
  */

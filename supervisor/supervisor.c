@@ -27,6 +27,7 @@
 #define EXIT_CONFIGURATION 78
 #define BALLAST_BYTES (1 << 20) /* as cli/rundir.c makes it */
 #define TICK_S 1
+#define PROTECTED_UNTOLD UINT64_MAX
 #define INPUT_HIGH_BYTES (WIRE_PAYLOAD_MAX + (1u << 20))
 
 /* Something was not taken.  What follows it in the stream is of no use, until the agent says, in the stream, that
@@ -48,8 +49,9 @@ struct supervisor {
 	uint64_t run_offset;
 	uint8_t agent_id[16]; /* of the last hello */
 	uint64_t source_seq_acked;
-	uint64_t *ring_acked;  /* a rank */
-	uint32_t ring_attempt; /* that ring_acked counts for */
+	uint64_t *ring_acked;    /* a rank */
+	uint32_t ring_attempt;   /* that ring_acked counts for */
+	uint64_t protected_told; /* ordinal; PROTECTED_UNTOLD: this agent was told none */
 	uint32_t rank_count;
 	enum rewind rewind;
 	bool ballast_released;
@@ -95,14 +97,17 @@ static void send_one(struct supervisor *s, enum wire_type type, const void *byte
 
 #define ATTACH_MAX 1024u
 
-/* A command with the rung's digests behind it. */
+/* A command with the rung's digests, or the record of its kept copy, behind it. */
 static void send_with_rung(struct supervisor *s, const struct record *r, uint64_t first_seq,
     uint64_t last_seq, uint64_t step)
 {
 	struct wire_part parts[1 + ATTACH_MAX] = {{r, r->size_bytes}};
 	size_t count = 1;
 	uint64_t from = first_seq;
+	const struct record *kept = keep_find(&s->keep, RECORD_KEPT, first_seq, last_seq, step);
 
+	if (kept != NULL)
+		parts[count++] = (struct wire_part){kept, kept->size_bytes};
 	while (count <= ATTACH_MAX) {
 		const struct record *rung = keep_find(&s->keep, RECORD_RUNG, from, last_seq, step);
 
@@ -186,7 +191,7 @@ static void on_seen(void *context, const struct record *r)
 	keep_see(&s->keep, r);
 }
 
-/* Tell the agent what is durable now. */
+/* Tell the agent what is durable now, and which copy is needed by what is. */
 static void send_acks(struct supervisor *s)
 {
 	const struct policy *p = turn_policy(s->turn);
@@ -198,6 +203,10 @@ static void send_acks(struct supervisor *s)
 		ack.source_seq = source_seq;
 		s->source_seq_acked = source_seq;
 		send_one(s, WIRE_ACK, &ack, sizeof(ack));
+	}
+	if (policy_protected(p) != s->protected_told) {
+		s->protected_told = policy_protected(p);
+		send_one(s, WIRE_PROTECT, &s->protected_told, sizeof(s->protected_told));
 	}
 	for (uint32_t rank = 0; rank < s->rank_count; rank++) {
 		uint64_t ring_seq = policy_ring_seq(p, s->ring_attempt, rank);
@@ -459,6 +468,7 @@ static void welcome(struct supervisor *s, const struct record_agent *hello)
 
 	memcpy(s->agent_id, hello->agent_id, sizeof(s->agent_id));
 	s->source_seq_acked = answer.source_seq;
+	s->protected_told = PROTECTED_UNTOLD;
 	send_one(s, WIRE_WELCOME, &answer, sizeof(answer));
 }
 
@@ -659,6 +669,7 @@ int supervisor_main(int argc, char **argv)
 	}
 	signal(SIGPIPE, SIG_IGN);
 	s->exit_code = -1;
+	s->protected_told = PROTECTED_UNTOLD;
 	failpoint_init();
 	if (!make_loop(s, fd)) {
 		fprintf(stderr, "holdfast: supervisor: memory is short\n");

@@ -19,6 +19,7 @@
 #include "supervisor/agent/agent.h"
 #include "supervisor/agent/crew.h"
 #include "supervisor/agent/errands.h"
+#include "supervisor/agent/keeping.h"
 #include "supervisor/agent/sweep.h"
 #include "supervisor/clock.h"
 
@@ -43,6 +44,7 @@ struct agent {
 	struct link *link;
 	struct crew *crew;
 	struct errands *errands;
+	struct keeping *keeping;
 	struct event *on_term, *on_int, *on_usr1, *on_usr2, *on_child, *restart, *farewell, *up;
 	uint8_t id[16];
 	int supervisor_pid;   /* 0: none */
@@ -51,7 +53,8 @@ struct agent {
 	uint64_t supervisor_start_ns;
 	unsigned stops_asked;
 	bool up_told;
-	int end_code;  /* the run has ended with it; -1: it goes on */
+	int end_code; /* the run has ended with it; -1: it goes on */
+	uint32_t end_reason;
 	int exit_code; /* ours, once nothing is left to do; -1: not yet */
 };
 
@@ -76,8 +79,15 @@ static void finish_when_answered(struct agent *a)
 {
 	if (a->end_code < 0 || !errands_idle(a->errands) || !link_idle(a->link))
 		return;
+	if (a->end_reason == END_STOPPED && !keeping_idle(a->keeping))
+		return; /* what the trainers saved when they were asked to stop is what goes on later */
 	finish(a, a->end_code);
 	link_close(a->link);
+}
+
+static void on_keeping_idle(void *context)
+{
+	finish_when_answered(context);
 }
 
 static void end_run(struct agent *a, const struct decision_end *end)
@@ -91,6 +101,7 @@ static void end_run(struct agent *a, const struct decision_end *end)
 		    "holdfast: the run was given up, exit status %d; holdfast why %s explains it\n",
 		    end->exit_code, a->options->run_dir);
 	a->end_code = end->exit_code;
+	a->end_reason = end->reason;
 	event_add(a->farewell, &wait);
 	finish_when_answered(a);
 }
@@ -321,18 +332,24 @@ static void on_up(evutil_socket_t fd, short what, void *argument)
 	tell_up(argument);
 }
 
+static void on_keeping_started(void *context, uint32_t attempt)
+{
+	struct agent *a = context;
+
+	if (every_rank_runs(a, attempt))
+		tell_up(a);
+}
+
 static void command_start(
     struct agent *a, const struct wire_frame *frame, const struct decision_start *start)
 {
-	const struct record *rung = NULL;
-	size_t count = attached(frame, &start->head, RECORD_RUNG, &rung, 1);
+	const struct record *rung = NULL, *kept = NULL;
+	const char *path = NULL;
 
-	crew_start(a->crew, start,
-	    start->source == START_FILE && count == 1
-		? (const char *)((const struct record_rung *)rung + 1)
-		: NULL);
-	if (every_rank_runs(a, start->attempt))
-		tell_up(a);
+	if (start->source == START_FILE && attached(frame, &start->head, RECORD_KEPT, &kept, 1) == 0 &&
+	    attached(frame, &start->head, RECORD_RUNG, &rung, 1) == 1)
+		path = RECORD_TEXT(rung, struct record_rung);
+	keeping_start(a->keeping, start, path, (const struct record_kept *)kept);
 }
 
 static void command_verify(
@@ -341,7 +358,9 @@ static void command_verify(
 	const struct record *rungs[RUNGS_MAX];
 	size_t count = attached(frame, &verify->head, RECORD_RUNG, rungs, RUNGS_MAX);
 
-	errands_verify(a->errands, verify, (const struct record_rung *const *)rungs, count);
+	if (count == 0)
+		count = attached(frame, &verify->head, RECORD_KEPT, rungs, 1);
+	errands_verify(a->errands, verify, rungs, count);
 }
 
 static void command_digest(
@@ -368,6 +387,7 @@ static bool take_command(struct agent *a, const struct wire_frame *frame)
 		crew_kill(a->crew, frame->payload);
 		break;
 	case DECISION_CLEAR:
+		keeping_cancel(a->keeping);
 		crew_clear(a->crew, frame->payload);
 		break;
 	case DECISION_SAMPLE:
@@ -433,6 +453,11 @@ static bool on_frame(void *context, const struct wire_frame *frame)
 		link_rewind(a->link);
 		crew_rewind(a->crew);
 		return true;
+	case WIRE_PROTECT:
+		if (frame->size_bytes < sizeof(uint64_t))
+			return false;
+		keeping_protect(a->keeping, *(const uint64_t *)frame->payload);
+		return true;
 	case WIRE_REFUSED:
 		return true; /* its exit status says the same */
 	default:
@@ -460,7 +485,8 @@ static void on_children(evutil_socket_t number, short what, void *argument)
 			kill(pid, SIGCONT);
 		if (!ended)
 			continue;
-		if (errands_child(a->errands, pid, wait_status))
+		if (errands_child(a->errands, pid, wait_status) ||
+		    keeping_child(a->keeping, pid, wait_status))
 			continue;
 		if (pid == a->supervisor_pid) {
 			supervisor_ended(a, wait_status);
@@ -519,6 +545,7 @@ static size_t on_spare(void *context, int pids[], size_t max)
 		pids[count++] = a->display_pid;
 	count += crew_helper_pids(a->crew, pids + count, max - count);
 	count += errands_pids(a->errands, pids + count, max - count);
+	count += keeping_pids(a->keeping, pids + count, max - count);
 	return count;
 }
 
@@ -603,7 +630,17 @@ static MUST_CHECK enum status agent_init(struct agent *a, struct cause *why)
 	if (status != STATUS_OK)
 		return status;
 	a->errands = errands_new(a->base, &a->signals, a->link, a->crew, a->options->rank_count);
-	if (a->errands == NULL) {
+	struct keeping_setup keeping = {.base = a->base,
+	    .options = a->options,
+	    .signals = &a->signals,
+	    .link = a->link,
+	    .crew = a->crew,
+	    .on_idle = on_keeping_idle,
+	    .on_started = on_keeping_started,
+	    .context = a};
+
+	a->keeping = keeping_new(&keeping);
+	if (a->errands == NULL || a->keeping == NULL) {
 		cause_set(why, CAUSE_ERRNO, ENOMEM, "start", "agent");
 		return STATUS_SYS;
 	}
@@ -637,6 +674,7 @@ static void agent_fini(struct agent *a)
 	    a->restart, a->farewell, a->up};
 
 	errands_free(a->errands);
+	keeping_free(a->keeping);
 	/* Shared memory goes with an end that the journal knows; otherwise the next agent wants what is in it. */
 	crew_free(a->crew, a->end_code >= 0);
 	if (a->end_code < 0)

@@ -15,6 +15,15 @@
 #include "journal/status.h"
 #include "supervisor/agent/rankenv.h"
 
+/* The ladder on files. */
+struct checkpoint_options {
+	const char *pattern;            /* absolute; NULL: the script's files are let alone */
+	const char *mode;               /* as helper-keeper takes it */
+	uint32_t keep;                  /* copies */
+	uint64_t budget_bytes;          /* of all copies; 0: no limit */
+	const char *const *resume_args; /* NULL-terminated; NULL: nothing is added to the command */
+};
+
 /* What `holdfast run` was asked for.  Everything is borrowed and outlives the agent. */
 struct run_options {
 	const char *run_dir;  /* absolute; exists, 0700, with journal/ logs/ checkpoints/ inside */
@@ -34,6 +43,7 @@ struct run_options {
 	struct rankenv_names names;
 	int up_fd; /* a byte is written there, once, when the trainers run; CLOEXEC; -1: nobody waits */
 	struct policy_config config;
+	struct checkpoint_options checkpoint;
 };
 
 /*

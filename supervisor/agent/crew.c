@@ -51,14 +51,16 @@ struct crew {
 	struct event *news, *poll, *clear_timer;
 	int news_fd;
 	uint64_t reported_ns; /* monotonic; when a ring last held something in this attempt, 0 never */
-	uint32_t attempt;     /* whose members these are */
-	uint32_t cleared;     /* highest attempt proven gone */
+	uint64_t last_step; /* that passed by in this attempt, or that it resumed from */
+	uint32_t attempt;   /* whose members these are */
+	uint32_t cleared;   /* highest attempt proven gone */
 	bool environment_swept;
 	/* clearing */
 	uint32_t clearing; /* attempt being ended; meaningful while clear_deadline_ns != 0 */
 	uint64_t clear_deadline_ns; /* monotonic */
 	uint32_t swept;
 	struct output *output;
+	const char *const *command;              /* of this attempt; borrowed */
 	struct warm *warm;                       /* NULL: not wanted */
 	bool start_pending;                      /* an attempt waits for the warm interpreter */
 	uint32_t progress_rank, progress_format; /* told last; format 0: nothing was */
@@ -174,6 +176,10 @@ static bool pump_ring(struct crew *c, uint32_t rank)
 		return false;
 	c->reported_ns = clock_monotonic_ns();
 	bool saved = reports[0].kind == ITERATION_CHECKPOINT;
+
+	for (uint32_t i = 0; i < count && ring->attempt == c->attempt; i++)
+		if (reports[i].kind == ITERATION_STEP)
+			c->last_step = reports[i].step;
 
 	if (saved)
 		make_absolute(c, path);
@@ -369,7 +375,7 @@ static bool start_rank(struct crew *c, uint32_t rank)
 
 	log_path(c, c->attempt, rank, "error.json", error_file);
 	char **environment = rankenv_make(&wanted);
-	struct spawn_request request = {.command = (const char *const *)c->setup.options->command,
+	struct spawn_request request = {.command = c->command,
 	    .environment = environment,
 	    .work_dir = c->setup.options->work_dir,
 	    .in_fd = -1,
@@ -410,7 +416,7 @@ static void on_warm_settled(void *context)
 		start_ranks(c);
 }
 
-void crew_start(struct crew *c, const struct decision_start *start, const char *path)
+void crew_start(struct crew *c, const struct decision_start *start, const struct crew_resume *resume)
 {
 	uint32_t rank = 0;
 
@@ -420,13 +426,15 @@ void crew_start(struct crew *c, const struct decision_start *start, const char *
 		return; /* H6 */
 	release_rings(c);
 	c->attempt = start->attempt;
+	c->last_step = resume->step;
+	c->command = resume->command;
 	c->cleared = start->attempt - 1;
 	c->oom_kills = read_oom_kills();
 	bool ready = output_start(c->output, start->attempt, start->step);
 	int error = errno;
 
 	for (; rank < c->rank_count && ready; rank++)
-		if (make_ring(c, rank, start, path) != STATUS_OK) {
+		if (make_ring(c, rank, start, resume->path) != STATUS_OK) {
 			error = errno;
 			ready = false;
 			break;
@@ -695,6 +703,11 @@ bool crew_view(const struct crew *c, uint32_t attempt, uint32_t rank, struct cre
 
 /* --- the crew -------------------------------------------------------------------------------------------- */
 
+uint64_t crew_last_step(const struct crew *c)
+{
+	return c->last_step;
+}
+
 uint32_t crew_attempt(const struct crew *c)
 {
 	return c->attempt > c->cleared ? c->attempt : 0;
@@ -783,6 +796,7 @@ enum status crew_new(const struct crew_setup *setup, struct crew **out, struct c
 	}
 	c->setup = *setup;
 	c->rank_count = rank_count;
+	c->last_step = STEP_NONE;
 	for (unsigned i = 0; i < 16; i++)
 		snprintf(c->run_hex + 2 * i, 3, "%02x", setup->options->run_id[i]);
 	c->shm = (struct shm){.dir = setup->options->shm_dir, .run_hex = c->run_hex};

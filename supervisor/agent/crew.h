@@ -42,8 +42,15 @@ void crew_free(struct crew *c, bool remove);
 uint32_t crew_attempt(const struct crew *c);
 void crew_describe(const struct crew *c, struct agent_rank out[]);
 
-/* Commands. path: the checkpoint for START_FILE, else NULL. */
-void crew_start(struct crew *c, const struct decision_start *start, const char *path);
+/* What a start is given beside its decision; the path is borrowed for the call, the command until the next start. */
+struct crew_resume {
+	const char *path;           /* the checkpoint for START_FILE, else NULL */
+	const char *const *command; /* NULL-terminated */
+	uint64_t step;              /* that its state is of; STEP_NONE: not known */
+};
+
+/* Commands. */
+void crew_start(struct crew *c, const struct decision_start *start, const struct crew_resume *resume);
 void crew_kill(struct crew *c, const struct decision_kill *kill);
 void crew_clear(struct crew *c, const struct decision_clear *clear);
 void crew_sample(struct crew *c, const struct decision_sample *sample);
@@ -55,6 +62,9 @@ void crew_rewind(struct crew *c);
 
 /* Send what there is and the link takes: reports and messages, in an order that keeps H3. */
 void crew_pump(struct crew *c);
+
+/* The last step that a rank of the held attempt reported, or the one it resumed from; STEP_NONE: none. */
+uint64_t crew_last_step(const struct crew *c);
 
 /* A child changed state: true when it is a rank or the logger. */
 bool crew_child(struct crew *c, int pid, int wait_status, const struct rusage *usage);

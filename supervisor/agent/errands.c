@@ -327,8 +327,20 @@ static void on_shard(void *context, const struct job_end *end)
 		finish_verification(v);
 }
 
+/* What a rung's record says of its file or directory; returns the path. */
+static const char *expected_of(const struct record *r, struct shard *shard)
+{
+	const struct record_rung *rung = (const struct record_rung *)r;
+	const struct record_kept *kept = (const struct record_kept *)r;
+	bool copy = r->kind == RECORD_KEPT;
+
+	shard->size_bytes = copy ? kept->size_bytes : rung->size_bytes;
+	memcpy(shard->digest, copy ? kept->digest : rung->digest, sizeof(shard->digest));
+	return copy ? RECORD_TEXT(r, struct record_kept) : RECORD_TEXT(r, struct record_rung);
+}
+
 void errands_verify(struct errands *e, const struct decision_verify *question,
-    const struct record_rung *const rungs[], size_t count)
+    const struct record *const rungs[], size_t count)
 {
 	struct verification *v = calloc(1, sizeof(*v));
 
@@ -341,16 +353,15 @@ void errands_verify(struct errands *e, const struct decision_verify *question,
 		v->result = VERIFY_MISSING;
 	for (size_t i = 0; i < count; i++) {
 		struct shard *shard = calloc(1, sizeof(*shard));
-		const char *command[] = {
-		    SELF, "helper-digest", "--path", (const char *)(rungs[i] + 1), NULL};
 
 		if (shard == NULL) {
 			v->result = VERIFY_UNREADABLE;
 			break;
 		}
+		const char *command[] = {
+		    SELF, "helper-digest", "--path", expected_of(rungs[i], shard), NULL};
+
 		shard->whole = v;
-		shard->size_bytes = rungs[i]->size_bytes;
-		memcpy(shard->digest, rungs[i]->digest, sizeof(shard->digest));
 		v->open_shards++;
 		start(e, command, question->deadline_ns, sizeof(struct helper_digest), on_shard, shard);
 	}

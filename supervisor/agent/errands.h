@@ -25,9 +25,9 @@ void errands_capture(struct errands *e, const struct decision_capture *capture);
 /* One RECORD_MEMORY a rank. */
 void errands_survey(struct errands *e, const struct decision_survey *survey);
 
-/* One RECORD_VERIFIED for all the rungs, which are borrowed. */
+/* One RECORD_VERIFIED for all the RECORD_RUNGs, or for one RECORD_KEPT; they are borrowed. */
 void errands_verify(struct errands *e, const struct decision_verify *verify,
-    const struct record_rung *const rungs[], size_t count);
+    const struct record *const rungs[], size_t count);
 
 /* One RECORD_RUNG. */
 void errands_digest(

@@ -14,6 +14,7 @@
 #include "journal/store.h"
 #include "supervisor/agent/agent.h"
 #include "supervisor/agent/warm.h"
+#include "supervisor/cli/checkpoints.h"
 #include "supervisor/cli/cli.h"
 #include "supervisor/cli/detach.h"
 #include "supervisor/cli/duration.h"
@@ -35,6 +36,11 @@ enum run_option {
 	OPT_DETACH,
 	OPT_TOTAL,
 	OPT_JSON,
+	OPT_CHECKPOINT,
+	OPT_CHECKPOINT_KEEP,
+	OPT_CHECKPOINT_MODE,
+	OPT_CHECKPOINT_BUDGET,
+	OPT_RESUME_ARGS,
 	OPT_WARM,
 	OPT_STALL_MIN,
 	OPT_STALL_MAX,
@@ -63,6 +69,15 @@ static const struct option_spec specs[OPT_COUNT] = {
     [OPT_DETACH] = {"detach", 0, NULL, "leave the terminal once the trainers run"},
     [OPT_TOTAL] = {"total-steps", 0, "N", "iterations of the whole run: shows the time that is left"},
     [OPT_JSON] = {"json", 0, NULL, "print JSON lines"},
+    [OPT_CHECKPOINT] = {"checkpoint", 0, "PATTERN",
+	"where the script saves; {step} stands for a number in the name"},
+    [OPT_CHECKPOINT_KEEP] = {"checkpoint-keep", 0, "N", "copies of checkpoints to keep (default 3)"},
+    [OPT_CHECKPOINT_MODE] = {"checkpoint-mode", 0, "MODE",
+	"auto, link, copy or inplace: how they are kept (default auto)"},
+    [OPT_CHECKPOINT_BUDGET] = {"checkpoint-budget", 0, "SIZE",
+	"for all copies together, as 20G (default no limit)"},
+    [OPT_RESUME_ARGS] = {"resume-args", 0, "ARGS",
+	"added to the command when it goes on from a checkpoint"},
     [OPT_WARM] = {"warm", 0, "MODULES", "keep Python modules imported, and fork the ranks from there"},
     [OPT_STALL_MIN] = {"stall-min", 0, "TIME", "no stall is declared earlier (default 2s)"},
     [OPT_STALL_MAX] = {"stall-max", 0, "TIME", "a stall is declared at the latest (default 1h)"},
@@ -167,6 +182,51 @@ static bool take_progress(struct request *q, const char *value)
 	return status == STATUS_OK;
 }
 
+static bool refuse_value(int option, const char *value, const char *what)
+{
+	fprintf(stderr, "holdfast: run: --%s %s: %s\n", specs[option].name, value, what);
+	return false;
+}
+
+/* The options of the ladder on files. */
+static bool take_checkpoint(struct request *q, int option, const char *value)
+{
+	struct checkpoint_options *c = &q->options.checkpoint;
+	const char *fault;
+	uint64_t number;
+
+	switch (option) {
+	case OPT_CHECKPOINT:
+		fault = checkpoints_pattern_fault(value);
+		if (fault != NULL)
+			return refuse_value(option, value, fault);
+		c->pattern = value;
+		return true;
+	case OPT_CHECKPOINT_KEEP:
+		if (!duration_count(value, CHECKPOINTS_KEEP_MIN, CHECKPOINTS_KEEP_MAX, &number))
+			return refuse_value(option, value, "not a number from 2 to 32");
+		c->keep = (uint32_t)number;
+		return true;
+	case OPT_CHECKPOINT_MODE:
+		if (!checkpoints_is_mode(value))
+			return refuse_value(option, value, "not one of auto, link, copy and inplace");
+		c->mode = value;
+		return true;
+	case OPT_CHECKPOINT_BUDGET:
+		if (!checkpoints_size(value, &c->budget_bytes))
+			return refuse_value(option, value, "not a size; write it as 500M, 20G or 1T");
+		return true;
+	case OPT_RESUME_ARGS:
+		free((void *)c->resume_args);
+		c->resume_args = (const char *const *)checkpoints_words(value);
+		if (c->resume_args == NULL)
+			return refuse_value(option, value, "not words as a shell takes them");
+		return true;
+	default:
+		return true;
+	}
+}
+
 static bool take_option(struct request *q, int option, const char *value)
 {
 	uint64_t *duration = duration_of(&q->options.config, option);
@@ -201,6 +261,8 @@ static bool take_option(struct request *q, int option, const char *value)
 	}
 	if (option == OPT_PROGRESS)
 		return take_progress(q, value);
+	if (!take_checkpoint(q, option, value))
+		return false;
 	if (option == OPT_DIR)
 		q->dir = value;
 	else if (option == OPT_SHM_DIR)
@@ -244,6 +306,12 @@ static int parse(struct request *q, int argc, char **argv)
 	}
 	if (q->options.config.stall_max_ns < q->options.config.stall_min_ns) {
 		fprintf(stderr, "holdfast: run: --stall-max is less than --stall-min\n");
+		return CLI_EXIT_USAGE;
+	}
+	if (q->options.checkpoint.pattern == NULL && q->options.checkpoint.resume_args != NULL) {
+		fprintf(stderr,
+		    "holdfast: run: --resume-args: nothing says where the checkpoints are; "
+		    "name them with --checkpoint\n");
 		return CLI_EXIT_USAGE;
 	}
 	q->options.command = argv + o.at;
@@ -446,6 +514,16 @@ static int start(struct request *q, struct detach *detach)
 	o->work_dir = work_dir;
 	if (!locate_progress(o))
 		return CLI_EXIT_USAGE;
+	if (o->checkpoint.pattern != NULL) {
+		const char *given = o->checkpoint.pattern;
+
+		o->checkpoint.pattern = checkpoints_absolute(given, work_dir);
+		if (o->checkpoint.pattern == NULL) {
+			fprintf(stderr, "holdfast: run: --checkpoint %s: the path is too long\n",
+			    given);
+			return CLI_EXIT_USAGE;
+		}
+	}
 	code = rundir_take(&rd, q->dir);
 	if (code != 0)
 		return code;
@@ -484,7 +562,8 @@ int run_begin(const struct rankenv_names *names, int argc, char **argv)
 		.display = true,
 		.lock_fd = -1,
 		.up_fd = -1,
-		.names = *names}};
+		.names = *names,
+		.checkpoint = {.mode = "auto", .keep = CHECKPOINTS_KEEP_DEFAULT}}};
 	struct detach detach = {.fd = -1};
 	int code;
 

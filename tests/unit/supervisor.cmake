@@ -5,6 +5,7 @@ holdfast_unit_test(agent_deathwatch THREADS SOURCES test_agent_deathwatch.c LIBS
 holdfast_unit_test(agent_spawn SOURCES test_agent_spawn.c LIBS agent_core journal_samples)
 holdfast_unit_test(supervisor_turn SOURCES test_supervisor_turn.c LIBS supervisor_core journal_samples)
 holdfast_unit_test(agent_job SOURCES test_agent_job.c LIBS agent_core)
+holdfast_unit_test(agent_resume SOURCES test_agent_resume.c LIBS agent_core)
 holdfast_unit_test(agent_sweep SOURCES test_agent_sweep.c LIBS agent_core)
 holdfast_unit_test(agent_rankenv SOURCES test_agent_rankenv.c LIBS agent_core)
 holdfast_unit_test(agent_logger SOURCES test_agent_logger.c LIBS agent_core journal_samples)

@@ -121,6 +121,21 @@ static void kept_and_found(void **state)
 		keep_see(k, &r.head);
 	}
 	assert_int_equal(k->count, 11);
+	/* Of what the keeper says, the copies that can be loaded. */
+	struct record_kept copy = {.head = {.kind = RECORD_KEPT, .size_bytes = sizeof(copy), .seq = 30},
+	    .step = 400,
+	    .ordinal = 1};
+
+	keep_see(k, &copy.head);
+	copy.flags = KEPT_GONE;
+	copy.head.seq = 31;
+	keep_see(k, &copy.head);
+	copy.flags = 0;
+	copy.error = 28;
+	copy.head.seq = 32;
+	keep_see(k, &copy.head);
+	assert_int_equal(k->count, 12);
+	assert_int_equal(keep_find(k, RECORD_KEPT, 0, UINT64_MAX, 400)->seq, 30);
 	assert_int_equal(keep_find(k, RECORD_SAVED, 5, 5, STEP_NONE)->seq, 5);
 	assert_null(keep_find(k, RECORD_EXIT, 0, UINT64_MAX, STEP_NONE));
 	assert_int_equal(keep_find(k, RECORD_RUNG, 10, 19, 100)->seq, 11);
