@@ -4,8 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "supervisor/policy/ladder.h"
 #include "tests/sim/cohort.h"
 #include "tests/sim/node.h"
+#include "tests/sim/overseer.h"
+#include "tests/sim/shelf.h"
 
 #define STEPS_MAX 256u
 #define RING_MAX 1024u
@@ -50,6 +53,7 @@ struct cohort {
 	uint32_t arrived;
 	uint64_t step_ns;
 	uint32_t checkpoint_every, snapshot_every, evaluation_every;
+	bool keeps; /* rank 0 saves as scripts do, and a keeper finds it */
 	bool sharded, stop_asked, checkpoint_asked;
 	uint64_t checkpoint_step; /* the group agreed to save after it */
 	uint64_t nan_step;
@@ -61,6 +65,7 @@ struct cohort {
 	int32_t doom_code; /* 0: none */
 	bool poison_next;  /* the state that the next attempt loads is one that no rank survives */
 	uint64_t poison_step; /* that state's step, or STEP_NONE */
+	uint32_t poison_source;
 };
 
 static uint64_t mix(uint64_t state, uint64_t step)
@@ -86,6 +91,7 @@ struct cohort *cohort_new(struct world *w)
 	c->snapshot_every = world_chance(w, 80) ? 1 : (uint32_t)world_between(w, 2, 5);
 	c->evaluation_every = (uint32_t)world_between(w, 5, 30);
 	c->sharded = world_chance(w, 30);
+	c->keeps = !c->sharded && world_chance(w, 50);
 	c->poison_step = STEP_NONE;
 	return c;
 }
@@ -274,6 +280,26 @@ static void on_tell_exit(struct world *w, uint64_t rank, uint64_t attempt, void 
 
 static void die(struct world *w, uint32_t rank, int32_t wait_status);
 
+/* What the rank has saved, or was saving when it died. */
+static void keep(struct world *w, uint32_t rank, bool torn)
+{
+	struct cohort *c = w->cohort;
+	const struct proc *proc = &c->procs[rank];
+	struct shelf_copy copy = {.step = proc->done,
+	    .state = torn ? 0xdead : proc->state,
+	    .attempt = c->attempt,
+	    .nan = proc->nan,
+	    .torn = torn};
+
+	shelf_saved(w, &copy);
+}
+
+static void tear_what_is_saved(struct world *w, uint32_t rank)
+{
+	if (w->cohort->keeps && rank == 0 && w->cohort->procs[rank].phase == PHASE_CHECKPOINT)
+		keep(w, rank, true);
+}
+
 /* A survivor finds its peer gone. */
 static void on_lost_peer(struct world *w, uint64_t rank, uint64_t attempt, void *data)
 {
@@ -303,6 +329,7 @@ static void die(struct world *w, uint32_t rank, int32_t wait_status)
 	}
 	if (wait_status == 0)
 		return;
+	tear_what_is_saved(w, rank);
 	for (uint32_t other = 0; other < w->rank_count; other++)
 		if (c->procs[other].alive && c->procs[other].connected && world_chance(w, 70))
 			act(w, other, world_between(w, 20 * MS, 200 * MS), on_lost_peer);
@@ -319,6 +346,7 @@ void cohort_reap_all(struct world *w)
 			proc->alive = false;
 			proc->wait_status = 9;
 			proc->death_ns = w->now_ns;
+			tear_what_is_saved(w, rank);
 		}
 		tell_death(w, rank, true);
 		tell_exit(w, rank);
@@ -414,6 +442,13 @@ static void on_saved(struct world *w, uint64_t number, uint64_t attempt, void *d
 	(void)data;
 	if (!may_act(w, rank, attempt, on_saved))
 		return;
+	if (c->keeps) {
+		keep(w, rank, false);
+		report_phase(w, rank, PHASE_STEP);
+		act(w, rank, MS, on_pump);
+		go_on(w, rank);
+		return;
+	}
 	c->files[proc->done][rank] = (struct file){
 	    .exists = true, .nan = proc->nan, .state = proc->state, .version = ++c->versions};
 	struct iteration *it = push(w, rank, ITERATION_CHECKPOINT);
@@ -570,6 +605,15 @@ static bool load(struct world *w, uint32_t rank, const struct decision_start *st
 		proc->state = first_state(rank);
 		return true;
 	}
+	if (start->source == START_FILE && c->keeps) {
+		const struct shelf_copy *copy = shelf_find(w, start->rung_first_seq);
+
+		proc->state = first_state(rank);
+		for (uint64_t step = 1; step <= start->step; step++)
+			proc->state = mix(proc->state, step);
+		return copy != NULL && !copy->gone && !copy->rotten && !copy->torn && !copy->nan &&
+		    copy->step == start->step && (rank != 0 || copy->state == proc->state);
+	}
 	if (start->source == START_FILE) {
 		/* One file holds the state of rank 0, from which the others' follows. */
 		const struct file *file = &c->files[start->step % STEPS_MAX][c->sharded ? rank : 0];
@@ -592,16 +636,28 @@ static bool load(struct world *w, uint32_t rank, const struct decision_start *st
 	return false;
 }
 
+/* A run whose only checkpoint cannot be loaded is given up, not begun anew: that is no state to poison. */
+static bool leaves_a_way_down(const struct world *w, const struct decision_start *start)
+{
+	struct policy *p = (struct policy *)overseer_policy(w);
+	struct ladder_range range = {
+	    .before_step = start->step, .kept_before = start->step, .above_step = STEP_NONE};
+
+	return start->source != START_FILE || (p != NULL && ladder_pick(p, &range) != NULL);
+}
+
 void cohort_start(struct world *w, const struct decision_start *start)
 {
 	struct cohort *c = w->cohort;
 
 	world_say(w, "attempt %u starts from source %u step %lld", start->attempt, start->source,
 	    (long long)start->step);
-	if (c->poison_next)
+	if (c->poison_next && leaves_a_way_down(w, start)) {
 		c->poison_step = start->step;
-	else if (start->step != c->poison_step)
+		c->poison_source = start->source;
+	} else if (start->step != c->poison_step || start->source != c->poison_source) {
 		c->poison_step = STEP_NONE;
+	}
 	c->poison_next = false;
 	memset(c->procs, 0, sizeof(c->procs));
 	c->attempt = start->attempt;
@@ -843,6 +899,7 @@ void cohort_rot(struct world *w)
 	struct cohort *c = w->cohort;
 
 	memset(c->slots, 0, sizeof(c->slots));
+	shelf_rot(w);
 	for (uint64_t step = STEPS_MAX - 1; step > 0; step--)
 		if (c->files[step][0].exists && c->files[step][0].digested) {
 			c->files[step][0].rotten = true;

@@ -7,6 +7,7 @@
 #include "tests/sim/mishap.h"
 #include "tests/sim/node.h"
 #include "tests/sim/overseer.h"
+#include "tests/sim/shelf.h"
 
 #define WIRE_NS 100000ull
 #define MESSAGES_MAX 8192u
@@ -234,6 +235,7 @@ void node_begin(struct world *w)
 	n->last_seq = 0;
 	memcpy(n->agent_id, id, sizeof(id));
 	world_after(w, MS, on_overseer_begin, n->generation, 0, NULL);
+	shelf_begin(w);
 }
 
 static void vanish(struct world *w)
@@ -309,6 +311,11 @@ static void do_verify(struct world *w, const struct decision_verify *d)
 	answer->attempt = d->attempt;
 	answer->step = d->step;
 	answer->result = VERIFY_OK;
+	if (shelf_find(w, d->rung_first_seq) != NULL) {
+		answer->result = shelf_verify(w, d->rung_first_seq);
+		node_post(w, answer);
+		return;
+	}
 	for (uint64_t seq = d->rung_first_seq; seq <= d->rung_last_seq; seq++) {
 		const struct record_rung *rung = (const struct record_rung *)ledger_get(w->ledger, seq);
 		uint8_t digest[16];

@@ -115,7 +115,8 @@ static int run_controls(void)
 	    [RULE_FLOOR] = "floor",
 	    [RULE_CAPTURE] = "capture",
 	    [RULE_STALL] = "stall",
-	    [RULE_AGENT] = "agent"};
+	    [RULE_AGENT] = "agent",
+	    [RULE_TORN] = "torn"};
 	static const char *const breaks[BREAK_COUNT] = {[BREAK_EARLY_PERFORM] = "early perform",
 	    [BREAK_EARLY_ACK] = "early ack",
 	    [BREAK_LOST_REPORT] = "lost report",

@@ -9,6 +9,7 @@
 #include "tests/sim/mishap.h"
 #include "tests/sim/node.h"
 #include "tests/sim/overseer.h"
+#include "tests/sim/shelf.h"
 #include "tests/sim/world.h"
 
 struct event {
@@ -144,6 +145,7 @@ static void world_init(struct world *w)
 	w->cohort = cohort_new(w);
 	w->node = node_new(w);
 	w->overseer = overseer_new(w);
+	w->shelf = shelf_new();
 	w->mishap = mishap_new(w);
 	node_begin(w);
 }
@@ -154,6 +156,7 @@ static void world_fini(struct world *w)
 		free(w->heap[i].data);
 	free(w->heap);
 	mishap_free(w->mishap);
+	shelf_free(w->shelf);
 	overseer_free(w->overseer);
 	node_free(w->node);
 	cohort_free(w->cohort);

@@ -5,6 +5,7 @@
  *	ledger    the journal, in memory, and the watch over H1…H9 as it grows
  *	node      the agent: performs decisions, numbers its messages, keeps them until acknowledged
  *	cohort    the trainers, their rings, snapshots and checkpoint files
+ *	shelf     copies of checkpoints that a keeper puts aside
  *	mishap    what goes wrong, and when
  *
  * All of it is a function of the seed.  A broken invariant ends the world with a sentence that says which.
@@ -31,6 +32,7 @@ struct overseer;
 struct node;
 struct cohort;
 struct mishap;
+struct shelf;
 
 typedef void world_event(struct world *w, uint64_t a, uint64_t b, void *data);
 
@@ -65,6 +67,7 @@ struct world {
 	struct node *node;
 	struct cohort *cohort;
 	struct mishap *mishap;
+	struct shelf *shelf;
 };
 
 /* What came of a seed. */
