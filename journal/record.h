@@ -274,21 +274,31 @@ struct record_stopped {
 	uint32_t reserved;
 };
 
-enum death_source { DEATH_FUTEX = 1, DEATH_PIDFD = 2 };
+enum death_source {
+	DEATH_FUTEX = 1,
+	DEATH_PIDFD = 2,
+	DEATH_PROC = 3, /* found dying in /proc when the end of another rank was noticed */
+};
+/* Whether the kernel's out-of-memory killer sent a SIGKILL. */
+enum oom_kill {
+	OOM_NONE = 0,
+	OOM_LIKELY = 1,  /* the machine's count of its victims rose */
+	OOM_CERTAIN = 2, /* the count of the ranks' control group did */
+};
 struct record_death {
 	struct record head; /* head.time_ns: when it was first noticed, by the agent's clock */
 	uint32_t rank, attempt;
 	int32_t wait_status;   /* as waitpid gives it */
 	uint32_t status_known; /* 0: wait for RECORD_EXIT */
 	uint32_t source;
-	uint32_t reserved;
+	uint32_t oom_killed; /* enum oom_kill */
 };
 
 struct record_exit {
 	struct record head;
 	uint32_t rank, attempt;
 	int32_t wait_status;
-	uint32_t oom_killed; /* 1: the kernel's out-of-memory killer is the likely sender */
+	uint32_t oom_killed; /* enum oom_kill */
 	uint64_t cpu_ns;     /* user and system time of the process and its waited-for children */
 	uint64_t resident_max_bytes;
 };

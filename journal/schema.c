@@ -35,6 +35,12 @@ const char *const schema_phase_words[PHASE_COUNT] = {
 static const char *const DEATH_SOURCES[] = {
     [DEATH_FUTEX] = "futex",
     [DEATH_PIDFD] = "pidfd",
+    [DEATH_PROC] = "proc",
+};
+static const char *const OOM_KILLS[] = {
+    [OOM_NONE] = "no",
+    [OOM_LIKELY] = "likely",
+    [OOM_CERTAIN] = "certain",
 };
 static const char *const VERIFY_RESULTS[] = {
     [VERIFY_OK] = "ok",
@@ -291,7 +297,7 @@ static const struct schema_field RECORD_DEATH_FIELDS[] = {
     FIELD(record_death, wait_status, I32, PLAIN),
     FIELD(record_death, status_known, U32, PLAIN),
     WORD(record_death, source, U32, DEATH_SOURCES),
-    FIELD(record_death, reserved, U32, RESERVED),
+    WORD(record_death, oom_killed, U32, OOM_KILLS),
     END,
 };
 
@@ -300,7 +306,7 @@ static const struct schema_field RECORD_EXIT_FIELDS[] = {
     FIELD(record_exit, rank, U32, RANK),
     FIELD(record_exit, attempt, U32, PLAIN),
     FIELD(record_exit, wait_status, I32, PLAIN),
-    FIELD(record_exit, oom_killed, U32, PLAIN),
+    WORD(record_exit, oom_killed, U32, OOM_KILLS),
     FIELD(record_exit, cpu_ns, U64, PLAIN),
     FIELD(record_exit, resident_max_bytes, U64, PLAIN),
     END,

@@ -338,8 +338,12 @@ void sentence_exit(const struct record_exit *exit, char *out, size_t size)
 	start(out);
 	add_rank(out, size, exit->rank);
 	if (WIFSIGNALED(exit->wait_status)) {
-		add(out, size,
-		    exit->oom_killed ? " was killed because memory ran out, by " : " was killed by ");
+		if (exit->oom_killed == OOM_CERTAIN)
+			add(out, size, " was killed because memory ran out, by ");
+		else if (exit->oom_killed == OOM_LIKELY)
+			add(out, size, " was killed, likely because memory ran out, by ");
+		else
+			add(out, size, " was killed by ");
 		add_signal(out, size, WTERMSIG(exit->wait_status));
 	} else {
 		add(out, size, " ended with exit status %d", WEXITSTATUS(exit->wait_status));

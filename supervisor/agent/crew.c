@@ -15,6 +15,7 @@
 
 #include "supervisor/agent/crew.h"
 #include "supervisor/agent/deathwatch.h"
+#include "supervisor/agent/oom.h"
 #include "supervisor/agent/output.h"
 #include "supervisor/agent/rankenv.h"
 #include "supervisor/agent/ring.h"
@@ -64,7 +65,7 @@ struct crew {
 	struct warm *warm;                       /* NULL: not wanted */
 	bool start_pending;                      /* an attempt waits for the warm interpreter */
 	uint32_t progress_rank, progress_format; /* told last; format 0: nothing was */
-	uint64_t oom_kills;                      /* of the machine, when the attempt started */
+	struct oom oom;
 	uint32_t rank_count;
 	struct member members[];
 };
@@ -91,14 +92,57 @@ static struct tell say(const struct crew *c, uint32_t rank)
 
 /* --- saying what is seen -------------------------------------------------------------------------------- */
 
-static void notice_death(struct crew *c, uint32_t rank, const struct death_news *news)
+/* A SIGKILL that is not ours may be the kernel's. */
+static enum oom_kill suspect_oom(const struct crew *c, const struct member *m, int wait_status)
+{
+	return WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL && m->killed_ns == 0
+	    ? oom_suspect(&c->oom)
+	    : OOM_NONE;
+}
+
+static void say_death(struct crew *c, uint32_t rank, const struct death_news *news)
 {
 	struct member *m = &c->members[rank];
 
 	if (m->death_told)
 		return;
 	m->death_told = true;
-	tell_death(say(c, rank), news);
+	tell_death(say(c, rank), news,
+	    news->status_known ? suspect_oom(c, m, news->wait_status) : OOM_NONE);
+}
+
+/* Whether an end may come from another rank's: a broken connection ends in an error, an abort or a SIGPIPE. */
+static bool may_follow(int wait_status)
+{
+	return WIFEXITED(wait_status)
+	    ? WEXITSTATUS(wait_status) != 0
+	    : WTERMSIG(wait_status) == SIGABRT || WTERMSIG(wait_status) == SIGPIPE;
+}
+
+/*
+ * A rank ended as those do that lose a peer.  One that a signal is ending at this moment began to die before it:
+ * freeing memory takes a while, and what ended together is reaped in any order.  So that one is told first.
+ */
+static void say_who_was_first(struct crew *c, uint32_t ended, const struct death_news *news)
+{
+	struct death_news earlier = {
+	    .monotonic_ns = news->monotonic_ns - 1, .status_known = 1, .source = DEATH_PROC};
+
+	if (c->clear_deadline_ns != 0 || !news->status_known || !may_follow(news->wait_status))
+		return;
+	for (uint32_t rank = 0; rank < c->rank_count; rank++)
+		if (rank != ended && c->members[rank].pid != 0 && c->members[rank].killed_ns == 0 &&
+		    deathwatch_status(c->members[rank].pid, &earlier.wait_status) &&
+		    !may_follow(earlier.wait_status))
+			say_death(c, rank, &earlier);
+}
+
+static void notice_death(struct crew *c, uint32_t rank, const struct death_news *news)
+{
+	if (c->members[rank].death_told)
+		return;
+	say_who_was_first(c, rank, news);
+	say_death(c, rank, news);
 }
 
 static void notice_crash(struct crew *c, uint32_t rank, uint64_t monotonic_ns)
@@ -296,26 +340,13 @@ static void on_poll(evutil_socket_t fd, short what, void *argument)
 	(void)fd;
 	(void)what;
 	poll_later(c);
+	oom_mark(&c->oom, clock_monotonic_ns());
 	for (uint32_t rank = 0; rank < c->rank_count; rank++)
 		look_for_connection(c, rank);
 	crew_pump(c);
 }
 
 /* --- starting -------------------------------------------------------------------------------------------- */
-
-static uint64_t read_oom_kills(void)
-{
-	char line[128];
-	unsigned long long count = 0;
-	FILE *f = fopen("/proc/vmstat", "re");
-
-	while (f != NULL && fgets(line, sizeof(line), f) != NULL)
-		if (sscanf(line, "oom_kill %llu", &count) == 1)
-			break;
-	if (f != NULL)
-		fclose(f);
-	return count;
-}
 
 /* Let go of the last attempt's channels.  The journal holds their reports by now, or they are damaged. */
 static void release_rings(struct crew *c)
@@ -429,7 +460,6 @@ void crew_start(struct crew *c, const struct decision_start *start, const struct
 	c->last_step = resume->step;
 	c->command = resume->command;
 	c->cleared = start->attempt - 1;
-	c->oom_kills = read_oom_kills();
 	bool ready = output_start(c->output, start->attempt, start->step);
 	int error = errno;
 
@@ -588,9 +618,7 @@ static void rank_ended(struct crew *c, uint32_t rank, int wait_status, const str
 	look_for_connection(c, rank);
 	on_news(c->news_fd, 0, c);
 	notice_death(c, rank, &news);
-	tell_exit(say(c, rank), wait_status, usage,
-	    WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL && m->killed_ns == 0 &&
-		read_oom_kills() > c->oom_kills);
+	tell_exit(say(c, rank), wait_status, usage, suspect_oom(c, m, wait_status));
 	deathwatch_forget(c->watch, rank);
 	if (m->pidfd >= 0)
 		close(m->pidfd);
@@ -799,6 +827,7 @@ enum status crew_new(const struct crew_setup *setup, struct crew **out, struct c
 	c->last_step = STEP_NONE;
 	for (unsigned i = 0; i < 16; i++)
 		snprintf(c->run_hex + 2 * i, 3, "%02x", setup->options->run_id[i]);
+	oom_init(&c->oom);
 	c->shm = (struct shm){.dir = setup->options->shm_dir, .run_hex = c->run_hex};
 	for (uint32_t rank = 0; rank < rank_count; rank++)
 		c->members[rank].pidfd = -1;

@@ -53,7 +53,7 @@ static uint32_t *word_of(void *address)
 
 /* The status of a dying child, before it can be waited for: proc(5), field 52 of /proc/PID/stat, counted
  * from behind because the command's name may hold anything. */
-static bool read_exit_code(int pid, int *wait_status)
+bool deathwatch_status(int pid, int *wait_status)
 {
 	char path[64], text[1024];
 	int fields = 0;
@@ -71,8 +71,11 @@ static bool read_exit_code(int pid, int *wait_status)
 	text[length] = '\0';
 	char *at = strrchr(text, ')');
 
+	/* Of a process that is stopped the field says by what. */
+	if (at == NULL || at[1] != ' ' || at[2] == 'T' || at[2] == 't')
+		return false;
 	/* Behind the name stand fields 3 to 52; the process must be on its way out for 52 to mean it. */
-	for (; at != NULL && *at != '\0' && fields < 50; at++)
+	for (; *at != '\0' && fields < 50; at++)
 		if (*at == ' ')
 			fields++;
 	if (fields != 50)
@@ -91,7 +94,7 @@ static void tell(struct watcher *w, const struct watched *one, enum death_news_k
 	    .monotonic_ns = clock_monotonic_ns()};
 
 	if (kind == NEWS_DEATH)
-		news.status_known = read_exit_code(one->pid, &news.wait_status);
+		news.status_known = deathwatch_status(one->pid, &news.wait_status);
 	/* The pipe holds thousands; were it full, waitid tells the same a little later. */
 	ssize_t written = write(w->owner->write_fd, &news, sizeof(news));
 

@@ -45,6 +45,12 @@ void deathwatch_free(struct deathwatch *w); /* joins the threads; NULL is allowe
 void deathwatch_add(
     struct deathwatch *w, struct channel *map, uint32_t rank, uint32_t attempt, int pid);
 
+/*
+ * The wait status of a child that is dying or dead and not reaped yet, as long as it is not 0: a success looks like
+ * a life.  False when it lives, was stopped, or cannot be looked at.
+ */
+bool deathwatch_status(int pid, int *wait_status);
+
 /* Stop watching a rank; on return no thread touches its channel any more. */
 void deathwatch_forget(struct deathwatch *w, uint32_t rank);
 

@@ -82,7 +82,7 @@ void tell_stopped(struct tell t, int number)
 	link_post(t.link, &r->head, 0);
 }
 
-void tell_death(struct tell t, const struct death_news *news)
+void tell_death(struct tell t, const struct death_news *news, enum oom_kill oom)
 {
 	struct record_death *r = link_record(RECORD_DEATH, sizeof(*r), 0);
 
@@ -91,17 +91,18 @@ void tell_death(struct tell t, const struct death_news *news)
 	r->wait_status = news->wait_status;
 	r->status_known = news->status_known;
 	r->source = news->source;
+	r->oom_killed = oom;
 	link_post(t.link, &r->head, news->monotonic_ns);
 }
 
-void tell_exit(struct tell t, int wait_status, const struct rusage *usage, bool oom_killed)
+void tell_exit(struct tell t, int wait_status, const struct rusage *usage, enum oom_kill oom)
 {
 	struct record_exit *r = link_record(RECORD_EXIT, sizeof(*r), 0);
 
 	r->rank = t.rank;
 	r->attempt = t.attempt;
 	r->wait_status = wait_status;
-	r->oom_killed = oom_killed;
+	r->oom_killed = oom;
 	r->cpu_ns = (uint64_t)(usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) * 1000000000ull +
 	    (uint64_t)(usage->ru_utime.tv_usec + usage->ru_stime.tv_usec) * 1000ull;
 	r->resident_max_bytes = (uint64_t)usage->ru_maxrss * 1024u;

@@ -38,8 +38,8 @@ void tell_damage(struct tell t, const struct ring *ring);
 /* number: the signal that stopped it; 0: it goes on. */
 void tell_stopped(struct tell t, int number);
 /* Noticed to die, as early as can be; and reaped. */
-void tell_death(struct tell t, const struct death_news *news);
-void tell_exit(struct tell t, int wait_status, const struct rusage *usage, bool oom_killed);
+void tell_death(struct tell t, const struct death_news *news, enum oom_kill oom);
+void tell_exit(struct tell t, int wait_status, const struct rusage *usage, enum oom_kill oom);
 
 /* The attempt is gone, or one process of it cannot be ended (stuck_pid, which is described in the record; t.rank
  * means nothing). */

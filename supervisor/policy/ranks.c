@@ -208,8 +208,11 @@ void ranks_on_death(struct moment *m, const struct record *r)
 	const struct record_death *death = (const struct record_death *)r;
 	struct rank *rank = notice(m, death->rank, r->time_ns);
 
-	if (rank->state != RANK_FAILED && death->status_known != 0)
-		know_status(m->p, rank, death->wait_status);
+	if (rank->state == RANK_FAILED || death->status_known == 0)
+		return;
+	know_status(m->p, rank, death->wait_status);
+	if (death->oom_killed != 0)
+		rank->flags |= RANK_FLAG_OOM;
 }
 
 void ranks_on_exit(struct moment *m, const struct record *r)

@@ -213,6 +213,14 @@ void bed_death(struct bed *b, uint32_t rank, bool known, int32_t wait_status, ui
 	r->wait_status = wait_status;
 }
 
+void bed_death_oom(struct bed *b, uint32_t rank)
+{
+	ABOUT(record_death, RECORD_DEATH, rank);
+	r->status_known = 1;
+	r->wait_status = 9;
+	r->oom_killed = OOM_CERTAIN;
+}
+
 void bed_exit(struct bed *b, uint32_t rank, int32_t wait_status, bool oom)
 {
 	ABOUT(record_exit, RECORD_EXIT, rank);

@@ -54,6 +54,7 @@ void bed_row(struct bed *b, uint64_t step, uint64_t duration_ns);
 void bed_row_nan(struct bed *b, uint64_t step, uint32_t rank);
 void bed_row_partial(struct bed *b, uint64_t step, uint32_t missing);
 void bed_death(struct bed *b, uint32_t rank, bool known, int32_t wait_status, uint64_t time_ns);
+void bed_death_oom(struct bed *b, uint32_t rank);
 void bed_exit(struct bed *b, uint32_t rank, int32_t wait_status, bool oom);
 void bed_clear(struct bed *b, uint32_t stuck);
 void bed_memory(struct bed *b, uint32_t rank, uint64_t newest, uint64_t older, uint64_t bad);

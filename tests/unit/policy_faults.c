@@ -183,6 +183,18 @@ static void test_first_death_unknown(void **unused)
 	assert_int_equal(bed_fault(&b)->fault, FAULT_OUT_OF_MEMORY);
 }
 
+/* The first notice of a death may say it already; it is not waited for. */
+static void test_death_out_of_memory(void **unused)
+{
+	(void)unused;
+	bed_up(&b);
+	bed_rows(&b, 1, 3);
+	bed_death_oom(&b, 1);
+	bed_turn(&b, BED_MS);
+	assert_int_equal(bed_fault(&b)->rank, 1);
+	assert_int_equal(bed_fault(&b)->fault, FAULT_OUT_OF_MEMORY);
+}
+
 static void test_unknown_death_has_a_deadline(void **unused)
 {
 	(void)unused;
@@ -744,6 +756,7 @@ int main(void)
 	    TEST(test_recovered_by_new_step_only),
 	    TEST(test_first_death),
 	    TEST(test_first_death_unknown),
+	    TEST(test_death_out_of_memory),
 	    TEST(test_unknown_death_has_a_deadline),
 	    TEST(test_unknown_death_was_good),
 	    TEST(test_crash),

@@ -525,6 +525,38 @@ static void ends_at_any_moment(void **state)
 	alarm(0);
 }
 
+/* A child that was neither reaped nor ever watched: what can be seen of its end. */
+static void a_look_at_a_child(void **state)
+{
+	int status = -1, ends[2];
+	siginfo_t seen;
+
+	(void)state;
+	assert_int_equal(pipe(ends), 0);
+	int pid = fork();
+
+	if (pid == 0) {
+		char byte;
+
+		close(ends[1]);
+		_exit(read(ends[0], &byte, 1) == 1 ? byte : 0);
+	}
+	assert_false(deathwatch_status(pid, &status));
+	/* The field has a value while it is stopped, and that is no end. */
+	kill(pid, SIGSTOP);
+	assert_int_equal(waitid(P_PID, (id_t)pid, &seen, WSTOPPED | WNOWAIT), 0);
+	assert_false(deathwatch_status(pid, &status));
+	kill(pid, SIGCONT);
+	assert_int_equal(write(ends[1], "\3", 1), 1);
+	assert_int_equal(waitid(P_PID, (id_t)pid, &seen, WEXITED | WNOWAIT), 0);
+	assert_true(deathwatch_status(pid, &status));
+	assert_int_equal(status, 3 << 8);
+	assert_int_equal(reap(pid), 3 << 8);
+	assert_false(deathwatch_status(pid, &status));
+	close(ends[0]);
+	close(ends[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -536,6 +568,7 @@ int main(void)
 	    cmocka_unit_test(forgotten_is_untouched),
 	    cmocka_unit_test(a_hundred_ranks),
 	    cmocka_unit_test(ends_at_any_moment),
+	    cmocka_unit_test(a_look_at_a_child),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
