@@ -726,6 +726,7 @@ bool crew_view(const struct crew *c, uint32_t attempt, uint32_t rank, struct cre
 	    : 0;
 	log_path(c, attempt, rank, "out", view->out_path);
 	log_path(c, attempt, rank, "err", view->err_path);
+	log_path(c, attempt, rank, "error.json", view->recorded_path);
 	return true;
 }
 

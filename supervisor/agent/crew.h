@@ -82,7 +82,7 @@ void crew_release_crashed(struct crew *c, uint32_t attempt, uint32_t rank);
 struct crew_rank_view {
 	int pid; /* 0: not alive */
 	uint32_t crash_tid;
-	char out_path[4096], err_path[4096];
+	char out_path[4096], err_path[4096], recorded_path[4096];
 };
 bool crew_view(const struct crew *c, uint32_t attempt, uint32_t rank, struct crew_rank_view *view);
 

@@ -126,7 +126,8 @@ static void run_capture(struct capture *capture)
 	struct crew_rank_view view;
 	char pid[16], tid[16], kind[16], deadline[24];
 	const char *command[] = {SELF, "helper-evidence", "--pid", pid, "--tid", tid, "--kind",
-	    kind, "--out", view.out_path, "--err", view.err_path, "--deadline-ms", deadline, NULL};
+	    kind, "--out", view.out_path, "--err", view.err_path, "--recorded", view.recorded_path,
+	    "--deadline-ms", deadline, NULL};
 
 	if (!crew_view(e->crew, question->attempt, question->rank, &view)) {
 		struct job_end end = {.wait_status = -1, .output = ""};

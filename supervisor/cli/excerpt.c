@@ -57,7 +57,8 @@ static bool holds(const char *line, const char *words)
 
 static bool begins_output(const char *line)
 {
-	return begins(line, "standard error ") || begins(line, "standard output ");
+	return begins(line, "standard error ") || begins(line, "standard output ") ||
+	    begins(line, "error file ");
 }
 
 /* The first thread from `text` on whose line holds the words; what a trainer printed is not looked at. */
@@ -129,7 +130,12 @@ void excerpt_print(FILE *out, const char *text, const char *indent)
 
 	print_thread(out, text, indent);
 	while (*line != '\0') {
-		if (begins_output(line)) {
+		if (begins(line, "error file ")) {
+			/* For programs; what it says stands in standard error, too. */
+			line = next_line(line);
+			while (*line != '\0' && !begins_output(line))
+				line = next_line(line);
+		} else if (begins_output(line)) {
 			line = print_output(out, line, indent);
 			any = true;
 		} else {

@@ -11,11 +11,13 @@
 #include "supervisor/cli/cli.h"
 #include "supervisor/cli/duration.h"
 #include "supervisor/cli/excerpt.h"
+#include "supervisor/cli/failure.h"
 #include "supervisor/cli/notice.h"
 
 #define AROUND_MAX 20000u /* records that are looked through around an incident */
 #define SAME_TURN_MAX 4096u
 #define CONSEQUENCES_MAX 8u
+#define LOGS_MAX 64u      /* ranks whose logs are looked into for the cause */
 #define BRIEF_EVIDENCE 1u /* pieces shown without --full */
 
 enum why_option { OPT_DIR, OPT_INCIDENT, OPT_FULL, OPT_JSON, OPT_COUNT };
@@ -29,6 +31,7 @@ static const struct option_spec specs[OPT_COUNT] = {
 
 struct why {
 	struct source source;
+	const char *dir;
 	uint64_t incident; /* 0: all */
 	bool full, json;
 };
@@ -89,6 +92,7 @@ static uint64_t last_seq(const struct query_incident *incident)
 }
 
 struct consequences {
+	const struct why *why;
 	unsigned count;
 	bool cleared; /* the attempt was being ended when it came */
 	json_t *list; /* for programs */
@@ -125,7 +129,8 @@ static const struct record_evidence *evidence_at(struct why *w, uint64_t seq)
 
 static void print_consequence(struct consequences *c, const struct record_exit *exit)
 {
-	char text[SENTENCE_MAX];
+	char text[SENTENCE_MAX], said[FAILURE_SENTENCE_MAX];
+	struct traceback failure;
 
 	if (c->count++ >= CONSEQUENCES_MAX)
 		return;
@@ -136,6 +141,112 @@ static void print_consequence(struct consequences *c, const struct record_exit *
 		snprintf(text, sizeof(text),
 		    "rank %u was ended by holdfast, to start again with the group", exit->rank);
 	printf("  %-10s %s\n", c->count == 1 ? "then" : "", text);
+	/* What it met because it had lost a peer. */
+	if (exit->wait_status != 0 &&
+	    failure_of_log(c->why->dir, exit->attempt, exit->rank, &failure)) {
+		failure_sentence(&failure, said);
+		printf("  %-10s   %s\n", "", said);
+	}
+}
+
+/* What a program printed says how it ended by itself, not how it was ended: it may have caught and logged that. */
+static bool explains(const struct traceback *failure, const struct decision_fault *fault)
+{
+	return fault->fault == FAULT_EXIT ||
+	    (fault->fault == FAULT_SIGNAL &&
+		(fault->detail == SIGABRT || strcmp(failure->type, "Fatal Python error") == 0));
+}
+
+/* What the blamed rank's program said of it. */
+static bool find_failure(struct why *w, const struct query_incident *incident, struct traceback *out)
+{
+	bool found = false;
+
+	for (size_t i = 0; i < incident->evidence_count && !found; i++) {
+		const struct record_evidence *evidence = evidence_at(w, incident->evidence_seqs[i]);
+		char *text = NULL;
+		size_t size;
+
+		if (evidence == NULL || evidence->rank != incident->fault.rank ||
+		    print_evidence_text(evidence, &text, &size, NULL) != STATUS_OK)
+			continue;
+		found = failure_of_evidence(text, out) && explains(out, &incident->fault);
+		free(text);
+	}
+	return found;
+}
+
+/* A rank that was seen to end first may have met only what another's failure, which took longer, left behind. */
+static bool find_culprit(const struct why *w, const struct decision_fault *fault,
+    uint32_t *rank_out, struct traceback *out)
+{
+	const struct query_summary *sum = query_summary(w->source.query);
+
+	for (uint32_t rank = 0; rank < sum->rank_count && rank < LOGS_MAX; rank++)
+		if (rank != fault->rank && failure_of_log(w->dir, fault->attempt, rank, out) &&
+		    !out->follows && strcmp(out->type, "KeyboardInterrupt") != 0) {
+			*rank_out = rank;
+			return true;
+		}
+	return false;
+}
+
+/* What the agent knew when it noticed the death of the blamed rank. */
+static enum oom_kill find_oom(struct why *w, const struct query_incident *incident)
+{
+	const struct decision_fault *fault = &incident->fault;
+	uint64_t seq = turn_begin(w, fault), last = last_seq(incident);
+
+	for (unsigned i = 0; i < AROUND_MAX && seq < last; i++, seq++) {
+		const struct record *r = source_record(&w->source, seq);
+		const struct record_death *death = (const struct record_death *)r;
+		const struct record_exit *exit = (const struct record_exit *)r;
+
+		if (r == NULL)
+			break;
+		if (r->kind == RECORD_DEATH && death->attempt == fault->attempt &&
+		    death->rank == fault->rank && death->oom_killed != OOM_NONE)
+			return death->oom_killed;
+		if (r->kind == RECORD_EXIT && exit->attempt == fault->attempt &&
+		    exit->rank == fault->rank)
+			return exit->oom_killed;
+	}
+	return OOM_NONE;
+}
+
+static void print_oom(struct why *w, const struct query_incident *incident)
+{
+	if (incident->fault.fault != FAULT_OUT_OF_MEMORY)
+		return;
+	if (find_oom(w, incident) == OOM_CERTAIN)
+		printf("  %-10s by the kernel's count for the ranks' control group\n", "known");
+	else
+		printf(
+		    "  %-10s for the kernel's count for this machine rose, and nobody explains the "
+		    "SIGKILL\n",
+		    "likely");
+}
+
+static void print_failure(struct why *w, const struct query_incident *incident)
+{
+	struct traceback failure, other;
+	char text[FAILURE_SENTENCE_MAX];
+	uint32_t rank;
+
+	if (!find_failure(w, incident, &failure))
+		return;
+	failure_sentence(&failure, text);
+	printf("  %-10s %s\n", "error", text);
+	failure_place(&failure, text);
+	if (text[0] != '\0')
+		printf("  %-10s %s\n", "", text);
+	if (!failure.follows || !find_culprit(w, &incident->fault, &rank, &other))
+		return;
+	failure_sentence(&other, text);
+	printf("  %-10s rank %u failed, too, and that is the likely cause: %s\n", "but", rank, text);
+	failure_place(&other, text);
+	if (text[0] != '\0')
+		printf("  %-10s %s\n", "", text);
 }
 
 static void print_evidence(struct why *w, const struct record_evidence *evidence)
@@ -253,7 +364,7 @@ static void print_incident(struct why *w, const struct query_incident *incident)
 {
 	const struct decision_fault *fault = &incident->fault;
 	uint32_t pid = pid_of(w, fault->attempt, fault->rank);
-	struct consequences consequences = {0};
+	struct consequences consequences = {.why = w};
 	char text[SENTENCE_MAX];
 
 	print_when(w, fault);
@@ -265,6 +376,8 @@ static void print_incident(struct why *w, const struct query_incident *incident)
 			printf(", pid %u", pid);
 		printf("\n");
 	}
+	print_oom(w, incident);
+	print_failure(w, incident);
 	each_consequence(w, incident, print_consequence, &consequences);
 	if (consequences.count > CONSEQUENCES_MAX)
 		printf("  %-10s and %u more ranks ended\n", "", consequences.count - CONSEQUENCES_MAX);
@@ -315,6 +428,7 @@ static bool print_incident_json(struct why *w, const struct query_incident *inci
 	const struct decision_fault *fault = &incident->fault;
 	uint32_t pid = pid_of(w, fault->attempt, fault->rank);
 	struct consequences others = {.list = json_array()};
+	struct traceback failure;
 	json_t *object = json_object();
 
 	json_object_set_new(object, "kind", json_string("incident"));
@@ -322,6 +436,8 @@ static bool print_incident_json(struct why *w, const struct query_incident *inci
 	json_object_set_new(object, "wall_ns", json_integer(query_wall_ns(sum, fault->head.time_ns)));
 	json_object_set_new(object, "pid", pid != 0 ? json_integer(pid) : json_null());
 	add_record(w, object, "fault", fault->head.seq);
+	json_object_set_new(object, "error",
+	    find_failure(w, incident, &failure) ? failure_json(&failure) : json_null());
 	each_consequence(w, incident, append_consequence, &others);
 	json_object_set_new(object, "exits", others.list);
 	json_object_set_new(object, "evidence", evidences_json(w, incident));
@@ -450,7 +566,10 @@ static int show_all(struct why *w)
 static int show(struct why *w, const char *dir)
 {
 	bool damaged;
-	int code = source_begin(&w->source, dir, &damaged);
+	int code;
+
+	w->dir = dir;
+	code = source_begin(&w->source, dir, &damaged);
 
 	if (code == 0)
 		code = show_all(w);

@@ -58,13 +58,22 @@ static int parse_number(const char *word, long max, long *out)
 
 static int parse(int argc, char **argv, struct evidence_request *request)
 {
-	enum { OPTION_PID = 1, OPTION_TID, OPTION_KIND, OPTION_OUT, OPTION_ERR, OPTION_DEADLINE };
+	enum {
+		OPTION_PID = 1,
+		OPTION_TID,
+		OPTION_KIND,
+		OPTION_OUT,
+		OPTION_ERR,
+		OPTION_RECORDED,
+		OPTION_DEADLINE
+	};
 	static const struct option options[] = {
 	    {"pid", required_argument, NULL, OPTION_PID},
 	    {"tid", required_argument, NULL, OPTION_TID},
 	    {"kind", required_argument, NULL, OPTION_KIND},
 	    {"out", required_argument, NULL, OPTION_OUT},
 	    {"err", required_argument, NULL, OPTION_ERR},
+	    {"recorded", required_argument, NULL, OPTION_RECORDED},
 	    {"deadline-ms", required_argument, NULL, OPTION_DEADLINE},
 	    {NULL, 0, NULL, 0},
 	};
@@ -79,6 +88,10 @@ static int parse(int argc, char **argv, struct evidence_request *request)
 		}
 		if (option == OPTION_ERR) {
 			request->err_path = optarg;
+			continue;
+		}
+		if (option == OPTION_RECORDED) {
+			request->recorded_path = optarg;
 			continue;
 		}
 		if (option == '?' || parse_number(optarg, INT_MAX, &number) != 0)
@@ -125,7 +138,7 @@ int evidence_main(int argc, char **argv)
 	if (parse(argc, argv, &request) != 0) {
 		fprintf(stderr,
 		    "usage: holdfast helper-evidence --pid P [--tid T] --kind 1|2 [--out PATH] "
-		    "[--err PATH] [--deadline-ms D]\n");
+		    "[--err PATH] [--recorded PATH] [--deadline-ms D]\n");
 		return EXIT_USAGE;
 	}
 	error = sheet_init(&sheet, REPORT_SIZE_MAX);

@@ -1,7 +1,8 @@
 /*
  * `holdfast helper-evidence`: takes one rank's evidence and writes the raw text to standard output.
  *
- *	holdfast helper-evidence --pid P [--tid T] --kind N [--out PATH] [--err PATH] [--deadline-ms D]
+ *	holdfast helper-evidence --pid P [--tid T] --kind N [--out PATH] [--err PATH] [--recorded PATH]
+ *		[--deadline-ms D]
  *
  * Started by the agent with a pipe or a memfd as standard output.  At its deadline it writes what it has,
  * says "Timer expired" on standard error and ends with status 1.  Whatever ends it, the kernel then lets go

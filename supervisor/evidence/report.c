@@ -155,6 +155,9 @@ void report_compose(const struct evidence_request *request, struct sheet *sheet)
 		compose_tail("standard error", request->err_path, sheet);
 	if (request->out_path != NULL)
 		compose_tail("standard output", request->out_path, sheet);
+	/* Few programs write one. */
+	if (request->recorded_path != NULL && access(request->recorded_path, F_OK) == 0)
+		compose_tail("error file", request->recorded_path, sheet);
 	sheet_section_end(sheet);
 }
 

@@ -27,6 +27,7 @@ struct evidence_request {
 	uint32_t deadline_ms; /* for all of it, from the call on; 0: 10,000 */
 	const char *out_path; /* borrowed; file of the rank's standard output; NULL: none */
 	const char *err_path; /* borrowed; of its standard error; NULL: none */
+	const char *recorded_path; /* borrowed; the error file it may have written; NULL: none */
 };
 
 /*

@@ -51,6 +51,21 @@ if sys.argv[2] == "abort":
     os.abort()
 os._exit(1)
 """
+# Rank 1 fails and takes long to end; rank 0 loses it at once, and ends first.
+SLOW = """
+import atexit, os, sys, time
+if os.environ["RANK"] == "1":
+    atexit.register(time.sleep, 600)
+    sys.excepthook_before = sys.excepthook
+    def excepthook(*words):
+        sys.excepthook_before(*words)
+        open("failed", "w").close()
+    sys.excepthook = excepthook
+    raise ValueError("a bad sample")
+while not os.path.exists("failed"):
+    time.sleep(0.01)
+raise ConnectionResetError("Connection reset by peer")
+"""
 EAT = """
 import os, time
 if os.environ["RANK"] == "1":
@@ -131,6 +146,16 @@ class Cause(life.Life):
         self.assertEqual((fault["rank"], fault["fault"], fault["detail"]), (1, "exit", 1))
         self.assertEqual(run.wait(), 1)
 
+    def test_slow_to_end(self):
+        """Who ended first met only what the other's failure left behind, and that is said."""
+        self.in_scratch()
+        run = self.two(SLOW).start()
+        self.assertEqual(run.wait(), 1)
+        why = subprocess.run([self.tools.holdfast, "why", run.directory], capture_output=True, text=True,
+                             timeout=rig.DEADLINE_S, check=False).stdout
+        self.assertIn("error      ConnectionResetError: Connection reset by peer", why)
+        self.assertIn("rank 1 failed, too, and that is the likely cause: ValueError: a bad sample", why)
+
     # Memory.
 
     def group(self):
@@ -178,6 +203,7 @@ class Cause(life.Life):
         why = subprocess.run([self.tools.holdfast, "why", self.scratch / "run"], capture_output=True, text=True,
                              timeout=rig.DEADLINE_S, check=False).stdout
         self.assertIn("rank 1 was killed by the kernel because memory ran out", why)
+        self.assertIn("known      by the kernel's count", why)
 
 
 if __name__ == "__main__":
