@@ -91,6 +91,7 @@ void kept_distrust_links(struct kept *k);
 /* Remove what a kept_save() that was killed left. */
 void kept_clean(const struct kept *k);
 
+/* Of all copies together. */
 uint64_t kept_size_bytes(const struct kept *k);
 
 #endif

@@ -40,6 +40,7 @@ enum watch_notice {
 /* path: borrowed for the call. */
 typedef void watch_seen(void *context, enum watch_notice notice, const char *path);
 
+/* Watches nothing yet; w is the caller's. */
 void watch_init(struct watch *w);
 void watch_fini(struct watch *w);
 

@@ -111,7 +111,7 @@ CONTROLS = [
     control("policy with a process", "supervisor/policy/a.c", "<sys/wait.h>", "pure policy"),
     control("policy with events", "supervisor/policy/a.c", "<event2/event.h>", "pure policy"),
     control("progress to the agent", "supervisor/progress/a.c", '"supervisor/turn.h"', "not for it"),
-    control("patterns outside", "supervisor/a.c", "<pcre2.h>", "pattern.c"),
+    control("patterns outside", "supervisor/a.c", "<pcre2.h>", "regex.c"),
     control("LMDB outside", "supervisor/a.c", "<lmdb.h>", "journal/store.c"),
     control("unwinding outside", "supervisor/a.c", "<libunwind-ptrace.h>", "evidence"),
     control("library in the client", "trainer/a.c", "<event2/event.h>", "supervisor/ only"),
