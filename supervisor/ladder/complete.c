@@ -364,7 +364,7 @@ static enum completeness judge_markers(const char *path, const struct listing *l
 enum status complete_check(
     const char *path, const struct listing *l, enum completeness *out, struct cause *why)
 {
-	enum completeness found;
+	enum completeness found = COMPLETE_TORN;
 	enum status status;
 
 	if (!l->directory && l->count == 1)

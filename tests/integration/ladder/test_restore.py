@@ -4,12 +4,14 @@
 """
 
 import errno
+import io
 import os
 import pathlib
 import random
 import signal
 import subprocess
 import sys
+import zipfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import helpers as h  # noqa: E402
@@ -150,6 +152,35 @@ class Restore(h.Case):
         self.assertEqual((sorted(os.listdir(self.out)), sorted(os.listdir(aside))), (["c1.pt", "c3.pt"], ["c2.pt", "c4.pt"]))
         self.assertEqual(self.restore("c{step}.pt"), (0, 0, 0, "", ""))
         self.assertEqual(self.restore("absent/c.pt"), (0, 0, 0, "", ""))
+
+    def test_formats(self):
+        """Cut anywhere, each format is seen to be torn; whole, also in its rarer forms, it is not."""
+        rng = random.Random(3)
+        many = io.BytesIO()
+        with zipfile.ZipFile(many, "w") as archive:  # more entries than the 32-bit end record can count
+            for at in range(66000):
+                archive.writestr(zipfile.ZipInfo(str(at)), b"")
+        wide = io.BytesIO()
+        with zipfile.ZipFile(wide, "w") as archive:
+            with archive.open("a", "w", force_zip64=True) as entry:
+                entry.write(b"1" * 1000)
+            archive.comment = b"PK\5\6 said in a comment"
+        wholes = {"zip": h.torch_bytes(1), "many": many.getvalue(), "wide": wide.getvalue(),
+                  "safetensors": h.safetensors_bytes([1.0] * 50)}
+        self.assertIn(b"PK\6\6", wholes["many"])
+        for name, whole in wholes.items():
+            ending = ".safetensors" if name == "safetensors" else ".pt"
+            folder = self.out / name
+            folder.mkdir()
+            cuts = {*range(1, 12), *range(len(whole) - 100, len(whole)), *(rng.randrange(len(whole)) for _ in range(60))}
+            cuts = sorted(cuts)[:: 12 if name == "many" else 1]
+            for at, cut in enumerate(cuts, 1):
+                (folder / f"c{at}{ending}").write_bytes(whole[:cut])
+            (folder / f"c0{ending}").write_bytes(whole)
+            # Longer than it says it is: something of another file behind it.
+            (folder / f"c{len(cuts) + 1}{ending}").write_bytes(whole + b"more")
+            error, _, moved, _, _ = self.restore(f"{name}/c{{step}}{ending}")
+            self.assertEqual((error, moved, os.listdir(folder)), (0, len(cuts) + 1, [f"c0{ending}"]), name)
 
     def test_symbolic_link(self):
         """A link that stands there is moved aside; where it leads to stays as it is."""
