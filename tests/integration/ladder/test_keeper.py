@@ -9,6 +9,7 @@ what is kept next: ordinals count without a hole, and copies are taken in the or
 import json
 import os
 import pathlib
+import random
 import signal
 import socket
 import stat
@@ -256,6 +257,25 @@ class Shapes(h.Case):
         h.write_over(path, h.torch_bytes(1))
         self.assertEqual(keeper.wait_kept().flags, h.REWRITTEN)
         self.assertEqual(len(h.kept_copies(self.run_dir)), 1)
+
+
+    def test_overwritten(self):
+        """Written over, without being cut, while it is copied: no copy is a mixture."""
+        keeper, path, rng = self.keeper("state.bin", keep=40), self.out / "state.bin", random.Random(5)
+        path.write_bytes(bytes(40 << 20))
+        keeper.wait_kept()
+        for value in range(1, 13):
+            # From before its quiet is over to after its copy is made.
+            time.sleep(rng.uniform(0.15, 0.35))
+            with open(path, "r+b") as file:
+                for _ in range(40):
+                    file.write(bytes([value]) * (1 << 20))
+        last = keeper.wait_kept()
+        while read(last.kept)[0] != 12:
+            last = keeper.wait_kept()
+        for copy in h.kept_copies(self.run_dir):
+            raw = read(copy)
+            self.assertEqual(raw, raw[:1] * (40 << 20), copy)
 
 
 class Pruning(h.Case):
