@@ -344,6 +344,9 @@ enum status rows_add(struct rows *rows, uint32_t attempt, uint32_t rank, const s
 	q->ring_seq = it->ring_seq;
 	q->expected = true;
 	q->count++;
+	/* Where output is read it is one rank's: the others have nothing to say unless they did already. */
+	for (uint32_t other = 0; other < rows->rank_count && it->printed != 0; other++)
+		rows->queues[other].waived |= may_connect(&rows->queues[other]);
 	/* Every rank of the attempt is waited for until it has had its time to connect. */
 	for (uint32_t other = 0; other < rows->rank_count; other++)
 		if (may_connect(&rows->queues[other]))

@@ -83,7 +83,7 @@ struct iteration {
 	uint32_t phase;    /* current; PHASE: entered */
 	uint32_t previous; /* PHASE: left.  CHECKPOINT: index of the mail slot */
 	uint64_t mail_seq; /* CHECKPOINT: its number, from 1; the mail slot begins with it */
-	uint64_t reserved;
+	uint64_t printed; /* 1: read from what the trainer prints; no other rank is to be waited for */
 	uint64_t check; /* CHANNEL_MAGIC ^ ring_seq: tells garbage from a report */
 };
 

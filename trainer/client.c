@@ -321,7 +321,7 @@ void holdfast_step(struct holdfast *hf, const struct holdfast_step *report)
 		slot->phase = hf->phase;
 		slot->previous = 0;
 		slot->mail_seq = 0;
-		slot->reserved = 0;
+		slot->printed = 0;
 		producer_publish(&hf->producer, slot);
 	}
 	hf->last_step_ns = now_ns;

@@ -145,7 +145,8 @@ static void enter_phase(struct reporter *rp, struct channel *map, uint32_t phase
 		    .monotonic_ns = rp->now_ns,
 		    .duration_ns = since_ns > w->phase_ns ? since_ns - w->phase_ns : 0,
 		    .phase = phase,
-		    .previous = w->phase % PHASE_COUNT};
+		    .previous = w->phase % PHASE_COUNT,
+		    .printed = 1};
 		producer_publish(&rp->producer, slot);
 	}
 	w->phase = phase;
@@ -205,7 +206,8 @@ static void report_step(struct reporter *rp, struct channel *map, const struct s
 		    .grad_norm = s->grad_norm,
 		    .learning_rate = s->learning_rate,
 		    .tokens = s->tokens,
-		    .phase = PHASE_STEP};
+		    .phase = PHASE_STEP,
+		    .printed = 1};
 		producer_publish(&rp->producer, slot);
 	}
 	atomic_store(&map->control.last_step, s->step);

@@ -306,6 +306,32 @@ static void skipped_steps(void **state)
 	finish(rows, &o);
 }
 
+/* What one rank prints is what there is: nobody waits for the others, unless they report by themselves. */
+static void printed_steps_wait_for_nobody(void **unused)
+{
+	struct iteration it = report(ITERATION_STEP, 1, 7);
+	struct outcome o;
+	struct rows *rows = start(&o, 3, 0);
+
+	(void)unused;
+	it.printed = 1;
+	assert_int_equal(rows_add(rows, 1, 1, &it, SECOND_NS, NULL), STATUS_OK);
+	assert_int_equal(o.count, 1);
+	assert_int_equal(row_at(&o, 0)->step, 7);
+	assert_int_equal(row_at(&o, 0)->flags, 0);
+	assert_int_equal(row_at(&o, 0)->present_count, 1);
+	rows_expect(rows, 1, 2);
+	it.ring_seq = 2;
+	it.step = 8;
+	assert_int_equal(rows_add(rows, 1, 1, &it, SECOND_NS, NULL), STATUS_OK);
+	assert_int_equal(o.count, 1);
+	add(rows, 2, 1, 8);
+	assert_int_equal(o.count, 2);
+	assert_int_equal(row_at(&o, 1)->present_count, 2);
+	rows_free(rows);
+	outcome_clear(&o);
+}
+
 static void a_rank_that_never_connects(void **state)
 {
 	struct outcome o;
@@ -630,6 +656,7 @@ static void contiguous_whatever_happens(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(printed_steps_wait_for_nobody),
 	    cmocka_unit_test(complete_rows),
 	    cmocka_unit_test(values_are_the_lowest_ranks),
 	    cmocka_unit_test(saturating_durations),
