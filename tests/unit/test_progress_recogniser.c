@@ -316,6 +316,25 @@ static void trainer_with_a_bar(void **unused)
 	assert_int_equal(step_at(4)->fields, 0);
 }
 
+/* Drawn ten times a second: the last drawing is of long before, and the next is of the values' step. */
+static void trainer_in_a_hurry(void **unused)
+{
+	(void)unused;
+	begin();
+	print(" 80%|████████  | 400/500 [00:00<00:00, 1041.7it/s]\r"
+	      "                                               \r"
+	      "{'loss': 2.5, 'grad_norm': 1.25, 'learning_rate': 4.5e-05, 'epoch': 0.5}\n"
+	      "\r 90%|█████████ | 450/500 [00:00<00:00, 1041.7it/s]\r"
+	      "                                               \r"
+	      "{'loss': 2.4, 'grad_norm': 1.25, 'learning_rate': 4.5e-05, 'epoch': 1.0}\n"
+	      "\r100%|██████████| 500/500 [00:00<00:00, 1041.7it/s]\r");
+	finish();
+	expect_steps(PROGRESS_TRAINER, "400 450 500");
+	assert_int_equal(step_at(0)->fields, 0);
+	expect_loss(1, 2.5);
+	expect_loss(2, 2.4);
+}
+
 static void trainer_without_a_bar(void **unused)
 {
 	(void)unused;
@@ -371,6 +390,11 @@ static void one_format_and_no_other(void **unused)
 	    "loss=2\n"
 	    "iter 60: loss 2.0, time 3ms\niter 70: loss 2.0, time 3ms\n{\"step\": 9, \"loss\": 1}\n"
 	    " 50%|#####     | 500/1000 [00:00<00:00, 9.1it/s, loss=0.4]\rstep=3 loss=1\n");
+	finish();
+	expect_steps(PROGRESS_KEYS, "1 2 3");
+	/* One line is none yet. */
+	begin();
+	print("restored: step 400, loss 0.5\nstep=1 loss=3\nstep=2 loss=2\nstep=3 loss=1\n");
 	finish();
 	expect_steps(PROGRESS_KEYS, "1 2 3");
 }
@@ -482,6 +506,7 @@ int main(void)
 	    cmocka_unit_test(lightning),
 	    cmocka_unit_test(bars),
 	    cmocka_unit_test(trainer_with_a_bar),
+	    cmocka_unit_test(trainer_in_a_hurry),
 	    cmocka_unit_test(trainer_without_a_bar),
 	    cmocka_unit_test(a_counter_that_begins_again),
 	    cmocka_unit_test(the_same_again),

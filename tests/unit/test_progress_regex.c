@@ -125,8 +125,30 @@ static void none_takes_long(void **unused)
 		regex_free(p);
 	}
 	alarm(0);
+	/* Half a million steps are not too many to take, and too many to take for one line. */
+	struct regex *p = compile("(.*)(.*)(?<step>[xy])$");
+
+	memset(line, 'a', 1000);
+	assert_int_equal(regex_match(p, line, 1000, &scan), REGEX_LIMIT);
+	regex_free(p);
 	printf("%u matches were given up\n", limits);
 	assert_true(limits >= 5);
+}
+
+static void a_line_is_looked_at_so_far(void **unused)
+{
+	static char line[LINES_MAX];
+	struct regex *p = compile("step (?<step>\\d)");
+	struct scan scan;
+
+	(void)unused;
+	memset(line, 'b', sizeof(line));
+	memcpy(line + REGEX_LINE_MAX - 6, "step 7", 6);
+	assert_int_equal(regex_match(p, line, sizeof(line), &scan), REGEX_YES);
+	memset(line, 'b', REGEX_LINE_MAX);
+	memcpy(line + REGEX_LINE_MAX - 5, "step 7", 6);
+	assert_int_equal(regex_match(p, line, sizeof(line), &scan), REGEX_NO);
+	regex_free(p);
 }
 
 /* The recogniser counts what is given up, and goes on. */
@@ -160,6 +182,7 @@ int main(void)
 	    cmocka_unit_test(finds_its_groups),
 	    cmocka_unit_test(says_what_is_wrong),
 	    cmocka_unit_test(none_takes_long),
+	    cmocka_unit_test(a_line_is_looked_at_so_far),
 	    cmocka_unit_test(a_limit_is_counted),
 	};
 

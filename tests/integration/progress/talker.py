@@ -5,6 +5,7 @@
 
 import argparse
 import os
+import pathlib
 import socket
 import sys
 import time
@@ -68,6 +69,23 @@ def appended(arguments):
     with open(arguments.file, "a", encoding="utf-8") as out:
         keys(arguments, out=out)
     # The last line is not behind anything that is waited for.
+
+
+def held(arguments):
+    """On the first attempt the next one's log is made a pipe that somebody else reads; on that, the last steps are
+    printed when whoever reads them cannot get rid of what came before."""
+    log = pathlib.Path(arguments.file, "attempt-002", "rank-0000.out")
+    if ATTEMPT == 1:
+        log.parent.mkdir(parents=True)
+        os.mkfifo(log)
+        while not log.with_name("ready").exists():
+            time.sleep(0.01)
+        sys.exit(1)
+    keys(arguments)
+    os.write(1, b"filler\n" * 15000)
+    while not log.with_name("held").exists():
+        time.sleep(0.01)
+    keys(arguments, first=arguments.steps + 1)
 
 
 def notify(arguments):

@@ -4,12 +4,15 @@ what goes wrong with them is noticed.  No output holds anybody up or makes anybo
     test_progress.py BUILD [TEST...]
 """
 
+import fcntl
 import json
 import os
 import pathlib
 import signal
+import struct
 import subprocess
 import sys
+import termios
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "life"))
@@ -17,7 +20,14 @@ import life  # noqa: E402
 import rig  # noqa: E402
 
 TALKER = HERE / "talker.py"
+PIPE_BYTES = 65536
+WRITE_NUMBER = {"x86_64": 1}.get(os.uname().machine, 64)  # of the system call
 RSS_MAX_MIB = 64  # of agent and logger; what they are given passes hundreds
+
+
+def waiting(fd):
+    """Bytes that lie in a pipe."""
+    return struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0]
 
 
 def resident_mib(pid):
@@ -39,6 +49,10 @@ class Progress(life.Life):
             return None
 
         return rig.wait_for(find, "logger")
+
+    def writes(self, pid):
+        """Whether a process is held up by a write."""
+        return rig.read_text(f"/proc/{pid}/syscall").startswith(b"%d " % WRITE_NUMBER)
 
     def done(self, run, status=0):
         self.assertEqual(run.wait(), status, run.output())
@@ -154,6 +168,31 @@ class Progress(life.Life):
         # Whoever opens the file at once may be quicker than the first look at it.
         self.assertEqual(self.steps(run)[-20:], list(range(31, 51)))
         self.assertNotIn(900, run.rows())
+
+    def test_last_words(self):
+        """An end waits for what was printed before it, when those who read it are held up."""
+        folder = self.scratch / "run" / "logs" / "attempt-002"
+        run = self.talk("held", "--file", folder.parent, "--steps", 20, "--step-ms", 0,
+                        options=("--first-tries", "3")).start()
+        rig.wait_for((folder / "rank-0000.out").exists, "the log")
+        log = os.open(folder / "rank-0000.out", os.O_RDONLY | os.O_NONBLOCK)
+        self.addCleanup(os.close, log)
+        (folder / "ready").touch()
+        rig.wait_for(lambda: waiting(log) >= PIPE_BYTES // 2 and self.writes(self.logger_pid(run)),
+                     "a log that takes no more")
+        pid = run.rank_pid(0)
+        (folder / "held").touch()
+        rig.wait_for(lambda: not rig.parent_of(pid), "the trainer's end")
+        # Whoever does not wait for its last words is through with it now.
+        try:
+            run.wait_kind("exit", attempt=2, deadline_s=0.3)
+        except rig.Late:
+            pass
+        os.set_blocking(log, True)
+        while os.read(log, PIPE_BYTES):
+            pass
+        self.done(run)
+        self.assertEqual(self.steps(run), list(range(1, 41)))
 
     def test_notify(self):
         run = self.talk("notify", "--steps", 40, "--step-ms", 10).start()
