@@ -214,6 +214,7 @@ enum iteration_field { /* which values of a step were reported */
 	FIELD_DATA_CURSOR = 16,
 	FIELD_DIGEST = 32,
 	FIELD_COMPUTE = 64,
+	FIELD_NOT_FINITE = 128, /* no value: something else that the trainer measured is a NaN or an infinity */
 };
 enum step_flag {
 	STEP_PARTIAL = 1,    /* flushed by an incident: some ranks are missing */

@@ -111,8 +111,8 @@ const char *const schema_end_words[END_STUCK + 1] = {
 };
 /* Of flags, by bit. */
 static const char *const AGENT_RANK_FLAGS[] = {"alive", "connected"};
-static const char *const ITERATION_FIELDS[] = {
-    "loss", "grad_norm", "learning_rate", "tokens", "data_cursor", "digest", "compute"};
+static const char *const ITERATION_FIELDS[] = {"loss", "grad_norm", "learning_rate", "tokens",
+    "data_cursor", "digest", "compute", "not_finite"};
 static const char *const STEP_FLAGS[] = {"partial", "not-finite", "again"};
 static const char *const CELL_FLAGS[] = {"present", "not-finite"};
 static const char *const SAMPLE_FLAGS[] = {"channel"};

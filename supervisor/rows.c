@@ -173,7 +173,8 @@ static uint32_t saturate_us(uint64_t ns)
 
 static bool report_finite(const struct iteration *it)
 {
-	return !((it->fields & FIELD_LOSS) && !isfinite(it->loss)) &&
+	return !(it->fields & FIELD_NOT_FINITE) &&
+	    !((it->fields & FIELD_LOSS) && !isfinite(it->loss)) &&
 	    !((it->fields & FIELD_GRAD_NORM) && !isfinite(it->grad_norm)) &&
 	    !((it->fields & FIELD_LEARNING_RATE) && !isfinite(it->learning_rate));
 }

@@ -44,7 +44,7 @@ static_assert((int)HOLDFAST_PHASE_INIT == (int)PHASE_INIT &&
 static_assert(
     (int)HOLDFAST_FROM_MEMORY == (int)START_MEMORY && (int)HOLDFAST_FROM_FILE == (int)START_FILE,
     "sources of the API and of the journal");
-static_assert((int)HOLDFAST_LOSS == (int)FIELD_LOSS && (int)HOLDFAST_COMPUTE == (int)FIELD_COMPUTE,
+static_assert((int)HOLDFAST_LOSS == (int)FIELD_LOSS && (int)HOLDFAST_NOT_FINITE == (int)FIELD_NOT_FINITE,
     "fields of the API and of the journal");
 static_assert(HOLDFAST_STEP_NONE == STEP_NONE, "no step");
 
@@ -285,7 +285,8 @@ static uint64_t count(const struct holdfast_step *report, uint32_t field, uint64
 
 static bool all_finite(const struct holdfast_step *report)
 {
-	return isfinite(number(report, HOLDFAST_LOSS, report->loss)) &&
+	return (report->fields & HOLDFAST_NOT_FINITE) == 0 &&
+	    isfinite(number(report, HOLDFAST_LOSS, report->loss)) &&
 	    isfinite(number(report, HOLDFAST_GRAD_NORM, report->grad_norm));
 }
 
@@ -307,7 +308,7 @@ void holdfast_step(struct holdfast *hf, const struct holdfast_step *report)
 	if (slot != NULL) {
 		/* In the order in which the fields lie. */
 		slot->kind = ITERATION_STEP;
-		slot->fields = report->fields & (HOLDFAST_COMPUTE * 2u - 1u);
+		slot->fields = report->fields & (HOLDFAST_NOT_FINITE * 2u - 1u);
 		slot->step = report->step;
 		slot->monotonic_ns = now_ns;
 		slot->duration_ns = hf->last_step_ns != 0 ? now_ns - hf->last_step_ns : 0;

@@ -44,7 +44,8 @@ enum holdfast_field {
 	HOLDFAST_TOKENS = 8,
 	HOLDFAST_DATA_CURSOR = 16,
 	HOLDFAST_DIGEST = 32,
-	HOLDFAST_COMPUTE = 64
+	HOLDFAST_COMPUTE = 64,
+	HOLDFAST_NOT_FINITE = 128 /* no value: something else that was measured is a NaN or an infinity */
 };
 
 enum holdfast_phase {
@@ -101,7 +102,8 @@ HOLDFAST_API void holdfast_wait_end(struct holdfast *hf);
  * begin: -ENOSPC when the memory for three snapshots cannot be had (say so once; go on without),
  * -EINVAL for size_bytes 0 or no step, -ENOTCONN when hf is NULL.  write and commit: -EINVAL when the pieces
  * are not size_bytes in all or nothing was begun; the snapshot is dropped then.  begin and commit: -EDOM once
- * holdfast_step() was given a loss or a gradient norm that is not finite: the snapshots of before that stand.
+ * holdfast_step() was given a loss or a gradient norm that is not finite, or HOLDFAST_NOT_FINITE: the snapshots of
+ * before that stand.
  */
 HOLDFAST_API int holdfast_snapshot_begin(struct holdfast *hf, uint64_t step, uint64_t size_bytes);
 HOLDFAST_API int holdfast_snapshot_write(struct holdfast *hf, const void *data, size_t size_bytes);

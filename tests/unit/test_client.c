@@ -683,7 +683,7 @@ static int poison_itself(struct trainee *t)
 	struct holdfast *hf = holdfast_open();
 	struct holdfast_step step = {.step = 2, .fields = HOLDFAST_LOSS, .grad_norm = INFINITY};
 	uint64_t size_bytes;
-	bool by_norm = t->map->head.rank_count == 1;
+	uint32_t way = t->map->head.rank_count;
 
 	CHECK(save_state(hf, 1) == 0);
 	/* Not named, so not reported. */
@@ -691,11 +691,13 @@ static int poison_itself(struct trainee *t)
 	CHECK(save_state(hf, 2) == 0);
 	CHECK(holdfast_snapshot_begin(hf, 3, 4) == 0);
 	CHECK(holdfast_snapshot_write(hf, "abcd", 4) == 0);
-	if (by_norm)
+	if (way == 1)
 		step = (struct holdfast_step){
 		    .step = 3, .fields = HOLDFAST_GRAD_NORM, .grad_norm = INFINITY};
-	else
+	else if (way == 2)
 		step = (struct holdfast_step){.step = 3, .fields = HOLDFAST_LOSS, .loss = NAN};
+	else
+		step = (struct holdfast_step){.step = 3, .fields = HOLDFAST_NOT_FINITE};
 	holdfast_step(hf, &step);
 	CHECK(holdfast_snapshot_commit(hf) == -EDOM);
 	CHECK(holdfast_snapshot_begin(hf, 3, 4) == -EDOM);
@@ -715,7 +717,7 @@ static void a_poisoned_state_is_not_saved(void **unused)
 	struct trainee t;
 
 	(void)unused;
-	for (uint32_t i = 1; i <= 2; i++) {
+	for (uint32_t i = 1; i <= 3; i++) {
 		trainee_init(&t, START_SCRATCH, 0, NULL);
 		t.map->head.rank_count = i;
 		expect_fine(&t, poison_itself);

@@ -414,6 +414,7 @@ static void not_finite(void **state)
 	} cases[] = {{FIELD_LOSS, NAN, true}, {FIELD_LOSS, INFINITY, true},
 	    {FIELD_LOSS, -INFINITY, true}, {FIELD_GRAD_NORM, NAN, true},
 	    {FIELD_LEARNING_RATE, INFINITY, true}, {FIELD_LOSS, 1e308, false},
+	    {FIELD_NOT_FINITE, 1.0, true},
 	    {FIELD_TOKENS, NAN, false}}; /* the last: not reported, so not looked at */
 
 	(void)state;
