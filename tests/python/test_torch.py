@@ -272,10 +272,11 @@ class Ranks(pymodule.Scripts):
             run.wait_step((kill + 1) * (STEPS - 10) // (kills + 1) + generator.randrange(3), after=mark)
             time.sleep(generator.random() * STEP_MS / 1000)
             os.kill(run.rank_pid(generator.randrange(2)), signal.SIGKILL)
-            run.wait_kind("recovered", after=mark)
+            run.wait_kind("recovered", after=mark, deadline_s=150)
         self.ends(run)
         recovered = run.of_kind("recovered")
-        self.assertEqual(len(recovered), kills)
+        faults = [(f["fault"], f["step"], f["rank"]) for f in run.of_kind("fault")]
+        self.assertEqual(len(recovered), kills, f"{faults}\n{self.logs(run)}")
         self.assertLessEqual(max(r["redone_steps"] for r in recovered), 1, recovered)
         self.assertEqual([s["source"] for s in run.of_kind("start")[1:]], ["memory"] * kills)
         self.assertEqual(self.digest("killed"), self.digest("whole"))
