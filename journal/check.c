@@ -56,6 +56,7 @@ static const struct check_kind {
     KIND(RECORD_SAVED, record_saved, "saved", RANK_OF(record_saved), TAIL_PATH),
     KIND(RECORD_WRITING, record_writing, "writing", NO_RANK, TAIL_NONE),
     KIND(RECORD_KEPT, record_kept, "kept", NO_RANK, TAIL_PATHS),
+    KIND(RECORD_NO_ROOM, record_no_room, "no-room", RANK_OF(record_no_room), TAIL_NONE),
     KIND(RECORD_PROGRESS, record_progress, "progress", RANK_OF(record_progress), TAIL_NONE),
     KIND(DECISION_START, decision_start, "start", NO_RANK, TAIL_NONE),
     KIND(DECISION_KILL, decision_kill, "kill", RANK_OF(decision_kill), TAIL_NONE),

@@ -432,6 +432,9 @@ static enum status fold(struct query *q, const struct record *r, struct cause *w
 		q->sum.gap_count++;
 		q->sum.gap_reports += ((const struct record_gap *)r)->count;
 		break;
+	case RECORD_NO_ROOM:
+		q->sum.no_room = *(const struct record_no_room *)r;
+		break;
 	case RECORD_PROGRESS:
 		q->sum.progress_format = ((const struct record_progress *)r)->format;
 		q->sum.progress_rank = ((const struct record_progress *)r)->rank;

@@ -46,6 +46,8 @@ struct query_summary {
 	uint32_t progress_format; /* enum progress_format: iterations are read from output; 0: they are not */
 	uint32_t progress_rank;
 
+	struct record_no_room no_room; /* the last; its kind is 0 when there was none */
+
 	bool has_row;
 	struct record_step last_row; /* fixed part of the last complete row, by commit */
 	uint64_t last_row_seq;

@@ -63,7 +63,8 @@ enum record_kind {
 	RECORD_WRITING = 24,  /* struct record_writing: files of --checkpoint are being written */
 	RECORD_KEPT = 25, /* struct record_kept: a checkpoint was kept aside, or could not be, or is gone */
 	RECORD_PROGRESS = 26, /* struct record_progress: iterations are read from a rank's output */
-	RECORD_INPUT_LAST = RECORD_PROGRESS,
+	RECORD_NO_ROOM = 27, /* struct record_no_room: no memory for a rank's snapshots can be had */
+	RECORD_INPUT_LAST = RECORD_NO_ROOM,
 	/* decisions */
 	DECISION_START = 64,     /* struct decision_start: start an attempt */
 	DECISION_KILL = 65,      /* struct decision_kill: signal ranks of an attempt */
@@ -434,6 +435,17 @@ struct record_progress {
 	struct record head;
 	uint32_t rank, attempt;
 	uint32_t format; /* enum progress_format */
+	uint32_t reserved;
+};
+
+struct record_no_room {
+	struct record head;
+	uint32_t rank, attempt;
+	uint64_t ring_seq;
+	uint64_t step;       /* the first that is in no snapshot */
+	uint64_t need_bytes; /* of the rank's three snapshots together */
+	uint64_t room_bytes; /* free in the file system then, or the limit on a file's size where that is less */
+	uint32_t rank_count; /* how many ranks need that */
 	uint32_t reserved;
 };
 

@@ -385,6 +385,18 @@ static const struct schema_field RECORD_PROGRESS_FIELDS[] = {
     FIELD(record_progress, reserved, U32, RESERVED),
     END,
 };
+static const struct schema_field RECORD_NO_ROOM_FIELDS[] = {
+    FIELD(record_no_room, head, HEAD, PLAIN),
+    FIELD(record_no_room, rank, U32, RANK),
+    FIELD(record_no_room, attempt, U32, PLAIN),
+    FIELD(record_no_room, ring_seq, U64, PLAIN),
+    FIELD(record_no_room, step, U64, STEP),
+    FIELD(record_no_room, need_bytes, U64, PLAIN),
+    FIELD(record_no_room, room_bytes, U64, PLAIN),
+    FIELD(record_no_room, rank_count, U32, PLAIN),
+    FIELD(record_no_room, reserved, U32, RESERVED),
+    END,
+};
 static const struct schema_field RECORD_DAMAGE_FIELDS[] = {
     FIELD(record_damage, head, HEAD, PLAIN),
     FIELD(record_damage, rank, U32, RANK),
@@ -622,6 +634,7 @@ static const struct schema_field *const LISTS[] = {
     [RECORD_WRITING] = RECORD_WRITING_FIELDS,
     [RECORD_KEPT] = RECORD_KEPT_FIELDS,
     [RECORD_PROGRESS] = RECORD_PROGRESS_FIELDS,
+    [RECORD_NO_ROOM] = RECORD_NO_ROOM_FIELDS,
     [DECISION_START] = DECISION_START_FIELDS,
     [DECISION_KILL] = DECISION_KILL_FIELDS,
     [DECISION_CLEAR] = DECISION_CLEAR_FIELDS,

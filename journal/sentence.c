@@ -324,6 +324,29 @@ void sentence_progress(uint32_t format, uint32_t rank, char *out, size_t size)
 	add_rank(out, size, rank);
 }
 
+static void add_bytes(char *out, size_t size, double bytes)
+{
+	static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+	size_t unit = 0;
+
+	for (; bytes >= 1024 && unit + 1 < sizeof(units) / sizeof(units[0]); unit++)
+		bytes /= 1024;
+	add(out, size, "%.4g %s", bytes, units[unit]);
+}
+
+void sentence_no_room(const struct record_no_room *no_room, char *out, size_t size)
+{
+	start(out);
+	add_rank(out, size, no_room->rank);
+	add(out, size, " has no memory for its snapshots: %u rank%s ", no_room->rank_count,
+	    no_room->rank_count == 1 ? " needs" : "s need");
+	add_bytes(out, size, (double)no_room->need_bytes * no_room->rank_count);
+	add(out, size, ", ");
+	add_bytes(out, size, (double)no_room->room_bytes);
+	add(out,
+	    size, " is free: enlarge /dev/shm, or name another folder with --shm-dir; it goes on with checkpoint files");
+}
+
 void sentence_standing(const struct decision_standing *standing, char *out, size_t size)
 {
 	start(out);

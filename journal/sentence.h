@@ -31,6 +31,9 @@ void sentence_end(const struct decision_end *end, char *out, size_t size);
 /* "progress: nanoGPT lines of rank 0". */
 void sentence_progress(uint32_t format, uint32_t rank, char *out, size_t size);
 
+/* "rank 1 has no memory for its snapshots: 2 ranks need 3 GiB, 100 MiB is free; ...", and what to do. */
+void sentence_no_room(const struct record_no_room *no_room, char *out, size_t size);
+
 /* "checkpoint of step 800 is good". */
 void sentence_standing(const struct decision_standing *standing, char *out, size_t size);
 

@@ -164,6 +164,20 @@ static void emit_saved(struct rows *rows, uint32_t rank, const struct report *re
 	rows->emit(rows->context, &saved->head);
 }
 
+static void emit_no_room(struct rows *rows, uint32_t rank, const struct report *report)
+{
+	struct record_no_room *r = record_make(RECORD_NO_ROOM, sizeof(*r), report->time_ns);
+
+	r->rank = rank;
+	r->attempt = rows->attempt;
+	r->ring_seq = report->it.ring_seq;
+	r->step = report->it.step;
+	r->need_bytes = report->it.tokens;
+	r->room_bytes = report->it.data_cursor;
+	r->rank_count = rows->rank_count;
+	rows->emit(rows->context, &r->head);
+}
+
 static uint32_t saturate_us(uint64_t ns)
 {
 	uint64_t us = ns / 1000 + (ns % 1000 >= 500);
@@ -266,6 +280,8 @@ static void pass_others(struct rows *rows)
 				emit_phase(rows, rank, report);
 			else if (report->it.kind == ITERATION_CHECKPOINT)
 				emit_saved(rows, rank, report);
+			else if (report->it.kind == ITERATION_NO_ROOM)
+				emit_no_room(rows, rank, report);
 			queue_pop(q);
 		}
 	}

@@ -3,7 +3,7 @@
 audit(records) returns a list of sentences, one for each violation; records are holdfast-dump's, in order.
 """
 
-INPUTS_WITH_RING_SEQ = ("phase", "saved")
+INPUTS_WITH_RING_SEQ = ("phase", "saved", "no-room")
 
 
 def check_order(records):

@@ -66,6 +66,7 @@ enum iteration_kind {
 	ITERATION_STEP = 1,
 	ITERATION_PHASE = 2,
 	ITERATION_CHECKPOINT = 3,
+	ITERATION_NO_ROOM = 5, /* tokens: bytes that the snapshots need; data_cursor: bytes that there are */
 	ITERATION_LOST = 4, /* never in a slot: the agent says so that nothing follows what was lost up to ring_seq */
 };
 

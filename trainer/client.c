@@ -32,6 +32,7 @@ struct holdfast {
 	bool stepped;
 	bool reports;    /* the ring is ours; else what the program prints is read for it */
 	bool not_finite; /* a report was: the snapshots of before are kept */
+	uint64_t refused_bytes; /* the smallest snapshot for which there was no room; 0: there always was */
 	struct holdfast_resume resume;
 	char resume_path[sizeof(((struct channel_head *)0)->resume_path)];
 	char snapshot_path[sizeof(((struct channel_head *)0)->snapshot_path)];
@@ -435,14 +436,39 @@ static struct slots *slots_of(struct holdfast *hf)
 	return &hf->slots;
 }
 
+/* Tell the supervisor, once, how much memory the snapshots would take; from then on nothing is tried. */
+static void refuse(struct holdfast *hf, uint64_t step, uint64_t size_bytes)
+{
+	struct iteration *slot = hf->refused_bytes == 0 ? producer_claim(&hf->producer) : NULL;
+
+	hf->refused_bytes = size_bytes;
+	if (slot == NULL)
+		return;
+	*slot = (struct iteration){.kind = ITERATION_NO_ROOM,
+	    .step = step,
+	    .monotonic_ns = clock_ns(),
+	    .tokens = slots_file_bytes(size_bytes),
+	    .data_cursor = slots_room_bytes(&hf->slots),
+	    .phase = hf->phase};
+	producer_publish(&hf->producer, slot);
+}
+
 int holdfast_snapshot_begin(struct holdfast *hf, uint64_t step, uint64_t size_bytes)
 {
 	struct slots *slots = slots_of(hf);
+	int error;
 
 	if (slots == NULL)
 		return -ENOTCONN;
 	/* The state has been poisoned by now: it is not worth the snapshot that it would replace. */
-	return hf->not_finite ? -EDOM : slots_begin(slots, step, size_bytes);
+	if (hf->not_finite)
+		return -EDOM;
+	if (hf->refused_bytes != 0 && size_bytes >= hf->refused_bytes)
+		return -ENOSPC;
+	error = slots_begin(slots, step, size_bytes);
+	if (error == -ENOSPC)
+		refuse(hf, step, size_bytes);
+	return error;
 }
 
 int holdfast_snapshot_write(struct holdfast *hf, const void *data, size_t size_bytes)

@@ -99,11 +99,11 @@ HOLDFAST_API void holdfast_wait_end(struct holdfast *hf);
  * Save the state after `step` into memory that outlives the process.
  * begin, then write the state in pieces of any size, exactly size_bytes in all, then commit.  Until commit
  * returns, the older snapshots stand.  A snapshot that is begun again without commit is dropped.
- * begin: -ENOSPC when the memory for three snapshots cannot be had (say so once; go on without),
- * -EINVAL for size_bytes 0 or no step, -ENOTCONN when hf is NULL.  write and commit: -EINVAL when the pieces
- * are not size_bytes in all or nothing was begun; the snapshot is dropped then.  begin and commit: -EDOM once
- * holdfast_step() was given a loss or a gradient norm that is not finite, or HOLDFAST_NOT_FINITE: the snapshots of
- * before that stand.
+ * begin: -ENOSPC when the memory for three snapshots cannot be had (say so once; go on without: the supervisor
+ * learns how much it would take, and later calls fail at once), -EINVAL for size_bytes 0 or no step, -ENOTCONN when
+ * hf is NULL.  write and commit: -EINVAL when the pieces are not size_bytes in all or nothing was begun; the snapshot
+ * is dropped then.  begin and commit: -EDOM once holdfast_step() was given a loss or a gradient norm that is not
+ * finite, or HOLDFAST_NOT_FINITE: the snapshots of before that stand.
  */
 HOLDFAST_API int holdfast_snapshot_begin(struct holdfast *hf, uint64_t step, uint64_t size_bytes);
 HOLDFAST_API int holdfast_snapshot_write(struct holdfast *hf, const void *data, size_t size_bytes);

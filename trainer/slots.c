@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "trainer/slots.h"
@@ -16,6 +17,21 @@
 static uint64_t file_bytes(const struct snapshot_file *file)
 {
 	return snapshot_body_offset(file, MEMORY_SLOTS);
+}
+
+/* A little larger than what is asked for: a state's text, its counters and names, need not always have the same length,
+ * and a file is not to be replaced for that. */
+static uint64_t slot_bytes_for(uint64_t size_bytes)
+{
+	return (size_bytes + size_bytes / 64 + 4096u + 4095u) & ~UINT64_C(4095);
+}
+
+uint64_t slots_file_bytes(uint64_t size_bytes)
+{
+	struct snapshot_file file = {
+	    .slot_bytes = slot_bytes_for(size_bytes < SIZE_MAX_BYTES ? size_bytes : SIZE_MAX_BYTES)};
+
+	return file_bytes(&file);
 }
 
 void slots_init(struct slots *s, const char *path)
@@ -146,19 +162,41 @@ static int use_old_file(struct slots *s, uint64_t size_bytes)
 	return error;
 }
 
+static void folder_path(const struct slots *s, char out[PATH_BYTES])
+{
+	char *slash;
+
+	snprintf(out, PATH_BYTES, "%s", s->path);
+	slash = strrchr(out, '/');
+	if (slash == NULL)
+		snprintf(out, PATH_BYTES, ".");
+	else
+		slash[slash == out] = '\0';
+}
+
+uint64_t slots_room_bytes(const struct slots *s)
+{
+	char path[PATH_BYTES];
+	struct statvfs found;
+	struct rlimit limit;
+	uint64_t room = 0;
+
+	folder_path(s, path);
+	if (statvfs(path, &found) == 0)
+		room = (uint64_t)found.f_bavail * found.f_frsize;
+	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+	    limit.rlim_cur < room)
+		room = limit.rlim_cur;
+	return room;
+}
+
 /* A file without a name where there is such a thing: it vanishes with the process that does not finish it. */
 static int open_new_file(struct slots *s)
 {
 	char path[PATH_BYTES];
-	char *slash;
 	int fd;
 
-	snprintf(path, sizeof(path), "%s", s->path);
-	slash = strrchr(path, '/');
-	if (slash == NULL)
-		snprintf(path, sizeof(path), ".");
-	else
-		slash[slash == path] = '\0';
+	folder_path(s, path);
 	s->staged_named = false;
 	fd = open(path, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
 	if (fd >= 0)
@@ -177,7 +215,7 @@ static int make_new_file(struct slots *s, uint64_t size_bytes)
 	struct snapshot_file file = {.magic = SNAPSHOT_MAGIC,
 	    .version = SNAPSHOT_VERSION,
 	    .slot_count = MEMORY_SLOTS,
-	    .slot_bytes = (size_bytes + 4095u) & ~UINT64_C(4095)};
+	    .slot_bytes = slot_bytes_for(size_bytes)};
 	int fd = open_new_file(s);
 	int error;
 

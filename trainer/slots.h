@@ -38,6 +38,12 @@ struct slots {
 /* path: borrowed until slots_fini(); "" when there are to be no snapshots. */
 void slots_init(struct slots *s, const char *path);
 
+/* How large a file for snapshots of size_bytes is, all of them together. */
+uint64_t slots_file_bytes(uint64_t size_bytes);
+
+/* How large such a file could become now: what is free where it lies, or the limit on a file's size. */
+uint64_t slots_room_bytes(const struct slots *s);
+
 /* Give everything back; what was committed stays in its file. */
 void slots_fini(struct slots *s);
 

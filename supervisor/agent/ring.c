@@ -15,7 +15,8 @@
 static bool slot_plausible(const struct iteration *it, uint64_t last_seq)
 {
 	return it->check == (CHANNEL_MAGIC ^ it->ring_seq) && it->ring_seq > last_seq &&
-	    it->kind >= ITERATION_STEP && it->kind <= ITERATION_CHECKPOINT &&
+	    ((it->kind >= ITERATION_STEP && it->kind <= ITERATION_CHECKPOINT) ||
+		it->kind == ITERATION_NO_ROOM) &&
 	    it->step != STEP_NONE && it->phase < PHASE_COUNT && it->previous < 1024;
 }
 

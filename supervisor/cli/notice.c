@@ -70,6 +70,9 @@ bool notice_text(struct source *s, const struct record *r, char *out, size_t siz
 	case RECORD_TROUBLE:
 		trouble((const struct record_trouble *)r, out, size);
 		break;
+	case RECORD_NO_ROOM:
+		sentence_no_room((const struct record_no_room *)r, out, size);
+		break;
 	case RECORD_PROGRESS:
 		sentence_progress(((const struct record_progress *)r)->format,
 		    ((const struct record_progress *)r)->rank, out, size);

@@ -185,6 +185,22 @@ static void print_good(const struct standing_now *now)
 	row("last good", text);
 }
 
+/* Whether this attempt's snapshots find no memory. */
+static bool lacks_memory(const struct query_summary *sum)
+{
+	return sum->no_room.head.kind != 0 && sum->no_room.attempt == sum->attempt;
+}
+
+static void print_memory(const struct standing_now *now)
+{
+	char text[SENTENCE_MAX];
+
+	if (!lacks_memory(now->sum))
+		return;
+	sentence_no_room(&now->sum->no_room, text, sizeof(text));
+	row("snapshots", text);
+}
+
 static void print_counts(struct standing_now *now)
 {
 	const struct query_summary *sum = now->sum;
@@ -284,6 +300,11 @@ static json_t *make_json(struct standing_now *now)
 	} else {
 		json_object_set_new(object, "progress", json_null());
 	}
+	if (lacks_memory(sum))
+		add_count(object, "snapshots_need_bytes",
+		    sum->no_room.need_bytes * sum->no_room.rank_count);
+	else
+		json_object_set_new(object, "snapshots_need_bytes", json_null());
 	add_last_row(object, now);
 	add_count(object, "committed", source_committed(sum));
 	add_count(object, "missing", sum->missing_count);
@@ -331,6 +352,7 @@ static int show(const char *dir, const char *shm_dir, uint64_t total, bool json)
 			print_progress(&now);
 			print_step(&now);
 			print_good(&now);
+			print_memory(&now);
 			print_counts(&now);
 		}
 	}

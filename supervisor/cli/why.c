@@ -526,10 +526,28 @@ static void print_end(struct why *w, enum source_state state)
 	}
 }
 
-/* Behind all incidents: their sum, and what became of the run. */
+/* Why restarts did not continue from memory. */
+static void print_no_room(struct why *w)
+{
+	const struct record_no_room *no_room = &query_summary(w->source.query)->no_room;
+	const struct record *r = source_record(&w->source, no_room->head.seq);
+	char text[NOTICE_MAX];
+
+	if (r == NULL || !notice_text(&w->source, r, text, sizeof(text)))
+		return;
+	if (w->json)
+		(void)source_print_json(notice_json(&w->source, r));
+	else
+		printf("%s\n", text);
+}
+
+/* Behind all incidents: their sum, what went on besides, and what became of the run. */
 static void print_rest(struct why *w)
 {
 	enum source_state state = source_state(&w->source, source_holder(&w->source));
+
+	if (query_summary(w->source.query)->no_room.head.kind != 0)
+		print_no_room(w);
 
 	if (!w->json) {
 		print_cost(query_summary(w->source.query));

@@ -409,11 +409,11 @@ typedef void time_handler(struct moment *m);
 	[RECORD_SESSION] = greet_on_session, [RECORD_AGENT] = greet_on_agent,                      \
 	[RECORD_CONTROL] = on_control, [RECORD_RUNG] = on_rung, [RECORD_KEPT] = advance_on_kept
 /* The ranks of an attempt that is alive, or is being ended. */
-#define ANY_LIVE                                                                                           \
-	[RECORD_CONNECTED] = ranks_on_connected, [RECORD_PHASE] = ranks_on_phase,                          \
-	[RECORD_STEP] = advance_on_row, [RECORD_GAP] = ranks_on_gap, [RECORD_STOPPED] = ranks_on_stopped,  \
-	[RECORD_DEATH] = ranks_on_death, [RECORD_EXIT] = ranks_on_exit, [RECORD_DAMAGE] = ranks_on_damage, \
-	[RECORD_SAVED] = advance_on_saved, [RECORD_STARTED] = on_started, [RECORD_WRITING] = advance_on_writing
+#define ANY_LIVE                                                                                                  \
+	[RECORD_CONNECTED] = ranks_on_connected, [RECORD_PHASE] = ranks_on_phase, [RECORD_STEP] = advance_on_row, \
+	[RECORD_GAP] = ranks_on_gap, [RECORD_STOPPED] = ranks_on_stopped, [RECORD_DEATH] = ranks_on_death,        \
+	[RECORD_EXIT] = ranks_on_exit, [RECORD_DAMAGE] = ranks_on_damage, [RECORD_SAVED] = advance_on_saved,      \
+	[RECORD_STARTED] = on_started, [RECORD_WRITING] = advance_on_writing, [RECORD_NO_ROOM] = ranks_on_no_room
 
 static const struct row_of_table {
 	time_handler *on_time;

@@ -83,6 +83,7 @@ static const struct subject {
     [RECORD_EVIDENCE] = RANK_AND_ATTEMPT(record_evidence),
     [RECORD_SAVED] = RANK_AND_ATTEMPT(record_saved),
     [RECORD_WRITING] = {0, offsetof(struct record_writing, attempt), 0},
+    [RECORD_NO_ROOM] = RANK_AND_ATTEMPT(record_no_room),
     [RECORD_PROGRESS] = RANK_AND_ATTEMPT(record_progress),
 #undef RANK_AND_ATTEMPT
 };

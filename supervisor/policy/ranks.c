@@ -269,6 +269,14 @@ void ranks_on_gap(struct moment *m, const struct record *r)
 		(void)ranks_take(m->p, gap->rank, gap->first_ring_seq + (gap->count - 1));
 }
 
+/* Nothing is decided: without snapshots, a restart continues from a rung on disk by itself. */
+void ranks_on_no_room(struct moment *m, const struct record *r)
+{
+	const struct record_no_room *no_room = (const struct record_no_room *)r;
+
+	(void)ranks_take(m->p, no_room->rank, no_room->ring_seq);
+}
+
 static bool done(const struct rank *rank)
 {
 	return (rank->flags & RANK_FLAG_STATUS) != 0 && rank->wait_status == 0;

@@ -22,6 +22,7 @@ void ranks_on_exit(struct moment *m, const struct record *r);
 void ranks_on_damage(struct moment *m, const struct record *r);
 void ranks_on_phase(struct moment *m, const struct record *r);
 void ranks_on_gap(struct moment *m, const struct record *r);
+void ranks_on_no_room(struct moment *m, const struct record *r);
 
 /* Whether a report with this ring_seq is new; it counts as seen from then on. */
 bool ranks_take(struct policy *p, uint32_t rank, uint64_t ring_seq);

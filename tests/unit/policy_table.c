@@ -89,7 +89,7 @@ static bool meant(enum run_state state, uint32_t kind)
 {
 	static const uint32_t live[] = {RECORD_CONNECTED, RECORD_PHASE, RECORD_STEP, RECORD_GAP,
 	    RECORD_STOPPED, RECORD_DEATH, RECORD_EXIT, RECORD_DAMAGE, RECORD_SAVED, RECORD_STARTED,
-	    RECORD_WRITING, 0};
+	    RECORD_WRITING, RECORD_NO_ROOM, 0};
 	static const struct {
 		bool live;
 		uint32_t own[3];

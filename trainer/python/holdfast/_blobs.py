@@ -69,6 +69,12 @@ def local(value: Any) -> Any:
     return value.to_local() if _is_tensor(value) and hasattr(value, "to_local") else value
 
 
+def place_of(value: Any) -> int:
+    """Where the bytes of a tensor or an array lie."""
+    value = local(value)
+    return int(value.data_ptr() if _is_tensor(value) else value.ctypes.data)
+
+
 def describe(value: Any) -> Spec:
     """TypeError for a tensor that has no bytes of its own: sparse, quantized, on no device."""
     value = local(value)

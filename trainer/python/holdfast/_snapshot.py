@@ -235,16 +235,10 @@ def _place_model(saved: Dict[str, Any], model: Any) -> Any:
             raise ValueError(f"{name} is {value.spec.dtype} of shape {value.spec.shape} on {value.spec.device} there")
     placed = _tree.place(saved, here)
     # A model that makes its state for the asking, or has more than tensors in it, has to be told of the values.
-    own = {tensor.data_ptr() for tensors in (_all(model, "parameters"), _all(model, "buffers")) for tensor in tensors}
-    if all(_blobs.is_blob(value) and _blobs.local(value).data_ptr() in own for value in placed.values()):
+    own = {_blobs.place_of(tensor) for what in ("parameters", "buffers") for tensor in getattr(model, what, list)()}
+    if all(_blobs.is_blob(value) and _blobs.place_of(value) in own for value in placed.values()):
         return lambda: None
     return lambda: model.load_state_dict(placed)
-
-
-def _all(model: Any, what: str) -> List[Any]:
-    from . import _blobs
-
-    return [_blobs.local(tensor) for tensor in getattr(model, what, list)()]
 
 
 def _place_optimizer(saved: Dict[str, Any], optimizer: Any) -> Any:
