@@ -105,6 +105,7 @@ struct policy_config {
 	uint64_t stall_min_ns; /* no stall is declared earlier than this after the last progress */
 	uint64_t stall_max_ns; /* … nor later */
 	uint64_t stall_first_ns;   /* limit from start to the first step until one was ever seen */
+	uint64_t stall_silent_ns;  /* least limit of a trainer that does not speak to us */
 	uint64_t stall_stopped_ns; /* grace for a rank stopped by a signal */
 	uint64_t capture_max_ns;   /* deadline for evidence */
 	uint64_t clear_max_ns; /* deadline for proving an attempt gone; then it is declared stuck */
@@ -648,7 +649,7 @@ struct record_turn {
 };
 
 static_assert(sizeof(struct record) == 48, "record head");
-static_assert(sizeof(struct policy_config) == 96, "policy config");
+static_assert(sizeof(struct policy_config) == 104, "policy config");
 static_assert(sizeof(struct rank_cell) == 32, "rank cell");
 static_assert(sizeof(struct record_step) == 48 + 96, "step row");
 static_assert(sizeof(struct record_turn) == 48 + 24, "turn");

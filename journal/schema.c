@@ -135,6 +135,7 @@ const struct schema_field schema_config[] = {
     FIELD(policy_config, stall_min_ns, U64, PLAIN),
     FIELD(policy_config, stall_max_ns, U64, PLAIN),
     FIELD(policy_config, stall_first_ns, U64, PLAIN),
+    FIELD(policy_config, stall_silent_ns, U64, PLAIN),
     FIELD(policy_config, stall_stopped_ns, U64, PLAIN),
     FIELD(policy_config, capture_max_ns, U64, PLAIN),
     FIELD(policy_config, clear_max_ns, U64, PLAIN),

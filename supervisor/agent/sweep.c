@@ -51,7 +51,8 @@ static bool read_process(int pid, struct process *p)
 	char path[64], text[1024], *at;
 	unsigned long user, system;
 	unsigned long long start;
-	static long ticks; /* per second; constant on a machine */
+	long waited_user, waited_system; /* of children that ended: what they did is not lost */
+	static long ticks;               /* per second; constant on a machine */
 
 	if (ticks == 0)
 		ticks = sysconf(_SC_CLK_TCK);
@@ -61,11 +62,12 @@ static bool read_process(int pid, struct process *p)
 	memset(p, 0, sizeof(*p));
 	p->pid = pid;
 	if (sscanf(at + 1,
-		" %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %*d %*d %*d %*d %*d %*d %llu",
-		&p->state, &p->parent, &user, &system, &start) != 5)
+		" %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %ld %ld %*d %*d %*d %*d %llu",
+		&p->state, &p->parent, &user, &system, &waited_user, &waited_system, &start) != 7)
 		return false;
 	p->start = start;
-	p->cpu_ns = (uint64_t)(user + system) * (1000000000ull / (uint64_t)ticks);
+	p->cpu_ns = (user + system + (uint64_t)waited_user + (uint64_t)waited_system) *
+	    (1000000000ull / (uint64_t)ticks);
 	return true;
 }
 

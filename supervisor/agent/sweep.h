@@ -55,7 +55,7 @@ struct sweep_stuck {
 };
 void sweep_describe(int pid, struct sweep_stuck *out);
 
-/* CPU time of pid and all its descendants, in ns, and the state letter of pid ('?' when it is gone). */
+/* CPU time of pid and all its descendants, those that ended and were waited for too, in ns, and the state letter of pid ('?' when it is gone). */
 uint64_t sweep_cpu_ns(int pid, char *state_out);
 
 #endif

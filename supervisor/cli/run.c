@@ -45,6 +45,7 @@ enum run_option {
 	OPT_STALL_MIN,
 	OPT_STALL_MAX,
 	OPT_STALL_FIRST,
+	OPT_STALL_SILENT,
 	OPT_STALL_FACTOR,
 	OPT_STOPPED_GRACE,
 	OPT_CAPTURE_TIMEOUT,
@@ -83,6 +84,8 @@ static const struct option_spec specs[OPT_COUNT] = {
     [OPT_STALL_MAX] = {"stall-max", 0, "TIME", "a stall is declared at the latest (default 1h)"},
     [OPT_STALL_FIRST] = {"stall-first", 0, "TIME",
 	"limit for what was never seen yet, as the first step (default 30m)"},
+    [OPT_STALL_SILENT] = {"stall-silent", 0, "TIME",
+	"limit for a trainer that only prints, doing nothing at all (default 10m)"},
     [OPT_STALL_FACTOR] = {"stall-factor", 0, "N", "limit in longest recent steps (default 10)"},
     [OPT_STOPPED_GRACE] = {"stopped-grace", 0, "TIME",
 	"a rank stopped by a signal is continued after (default 500ms)"},
@@ -115,6 +118,8 @@ static uint64_t *duration_of(struct policy_config *config, int option)
 		return &config->stall_max_ns;
 	case OPT_STALL_FIRST:
 		return &config->stall_first_ns;
+	case OPT_STALL_SILENT:
+		return &config->stall_silent_ns;
 	case OPT_STOPPED_GRACE:
 		return &config->stall_stopped_ns;
 	case OPT_CAPTURE_TIMEOUT:

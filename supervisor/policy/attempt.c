@@ -32,8 +32,7 @@ void attempt_start(struct moment *m, enum start_source source, uint64_t step, co
 
 	p->attempt++;
 	ranks_reset(p);
-	p->stall.tainted = 0;
-	stall_on_progress(m);
+	stall_begin(m);
 	p->start = (struct start){.step = step,
 	    .rung_first_seq = rung != NULL ? rung->first_seq : 0,
 	    .rung_last_seq = rung != NULL ? rung->last_seq : 0,

@@ -14,6 +14,7 @@ void policy_config_default(struct policy_config *config)
 	    .stall_min_ns = 2 * SECOND_NS,
 	    .stall_max_ns = 3600 * SECOND_NS,
 	    .stall_first_ns = 1800 * SECOND_NS,
+	    .stall_silent_ns = 600 * SECOND_NS,
 	    .stall_stopped_ns = SECOND_NS / 2,
 	    .capture_max_ns = 10 * SECOND_NS,
 	    .clear_max_ns = 60 * SECOND_NS,

@@ -3,6 +3,7 @@
 
 #include "supervisor/policy/incident.h"
 #include "supervisor/policy/ranks.h"
+#include "supervisor/policy/silence.h"
 #include "supervisor/policy/stall.h"
 
 /* How long a death may stay unexplained before it is blamed without its status. */
@@ -54,6 +55,7 @@ void ranks_on_connected(struct moment *m, const struct record *r)
 	if (!ranks_alive(p, connected->rank) || (rank->flags & RANK_FLAG_CONNECTED) != 0)
 		return;
 	rank->flags |= RANK_FLAG_CONNECTED;
+	p->silence.aided = 1;
 	if (rank->state == RANK_STARTED)
 		rank->state = RANK_CONNECTED;
 	p->stall.phase_ranks[rank->phase]++;
@@ -93,6 +95,7 @@ void ranks_on_stopped(struct moment *m, const struct record *r)
 	p->stopped_count++;
 	p->stall.tainted = 1;
 	p->stall.stage = STALL_QUIET;
+	silence_taint(p);
 }
 
 void ranks_mark_continued(struct policy *p, uint32_t number)
@@ -257,6 +260,7 @@ void ranks_on_phase(struct moment *m, const struct record *r)
 		p->stall.phase_ranks[phase->phase]++;
 	}
 	rank->phase = phase->phase;
+	silence_on_phase(p);
 	stall_learn_phase(p, phase);
 	stall_on_progress(m);
 }

@@ -2,6 +2,7 @@
 #include "supervisor/policy/stall.h"
 #include "supervisor/policy/decide.h"
 #include "supervisor/policy/incident.h"
+#include "supervisor/policy/silence.h"
 
 #define ROWS_TO_LEARN 3u                   /* fewer teach nothing about steps */
 #define SAMPLE_WAIT_NS (2 * SECOND_NS)     /* for samples to come */
@@ -18,6 +19,14 @@ void stall_on_progress(struct moment *m)
 	s->postponed_ns = 0;
 	s->stage = STALL_QUIET;
 	s->round = 0;
+	silence_broken(m);
+}
+
+void stall_begin(struct moment *m)
+{
+	m->p->stall.tainted = 0;
+	silence_begin(m);
+	stall_on_progress(m);
 }
 
 void stall_on_writing(struct moment *m)
@@ -63,7 +72,7 @@ static uint64_t learned_ns(const struct policy *p, uint64_t longest_ns)
 	    p->config.stall_max_ns);
 }
 
-static uint64_t phase_limit_ns(const struct policy *p, uint32_t phase)
+uint64_t stall_phase_limit_ns(const struct policy *p, uint32_t phase)
 {
 	const struct stall *s = &p->stall;
 
@@ -79,11 +88,11 @@ static uint64_t phase_limit_ns(const struct policy *p, uint32_t phase)
 
 uint64_t stall_limit_ns(const struct policy *p)
 {
-	uint64_t limit_ns = phase_limit_ns(p, PHASE_STEP);
+	uint64_t limit_ns = stall_phase_limit_ns(p, PHASE_STEP);
 
 	for (uint32_t phase = 0; phase < PHASE_COUNT; phase++)
 		if (p->stall.phase_ranks[phase] > 0)
-			limit_ns = greater(limit_ns, phase_limit_ns(p, phase));
+			limit_ns = greater(limit_ns, stall_phase_limit_ns(p, phase));
 	return limit_ns;
 }
 
@@ -99,6 +108,8 @@ uint64_t stall_deadline_ns(const struct policy *p)
 
 	if (p->stopped_count > 0 || !RULE(RULE_STALL))
 		return NEVER;
+	if (silence_applies(p))
+		return silence_deadline_ns(p);
 	switch (s->stage) {
 	case STALL_FIRST:
 		return after_ns(s->sampled_ns, confirm_ns(limit_ns));
@@ -224,7 +235,7 @@ static bool postpones(struct moment *m, const struct record_sample *sample)
 	if ((sample->flags & SAMPLE_CHANNEL) == 0 || sample->phase >= PHASE_COUNT ||
 	    sample->phase == PHASE_STEP || sample->phase == PHASE_INIT)
 		return false;
-	limit_ns = phase_limit_ns(m->p, sample->phase);
+	limit_ns = stall_phase_limit_ns(m->p, sample->phase);
 	if (sample->phase_ns >= limit_ns)
 		return false;
 	m->p->stall.postponed_ns = after_ns(m->now_ns, limit_ns - sample->phase_ns);
@@ -240,6 +251,10 @@ void stall_on_sample(struct moment *m, const struct record_sample *sample)
 	struct reading reading = {
 	    .time_ns = greater(sample->head.time_ns, 1), .cpu_ns = sample->cpu_ns};
 
+	if (silence_applies(p)) {
+		silence_on_sample(m, sample);
+		return;
+	}
 	if (p->stall.stage == STALL_QUIET || !lives(rank))
 		return;
 	if ((rank->flags & RANK_FLAG_DAMAGED) == 0 && postpones(m, sample))
@@ -262,6 +277,10 @@ void stall_on_sample(struct moment *m, const struct record_sample *sample)
 
 void stall_on_time(struct moment *m)
 {
+	if (silence_applies(m->p)) {
+		silence_on_time(m);
+		return;
+	}
 	switch (m->p->stall.stage) {
 	case STALL_QUIET:
 		ask(m, STALL_FIRST);

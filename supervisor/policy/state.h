@@ -50,6 +50,7 @@ enum policy_rule {
 	RULE_STALL,      /* a stall is noticed */
 	RULE_AGENT,      /* an attempt dies with its agent */
 	RULE_TORN,       /* what an attempt may have torn as it died is no rung */
+	RULE_SILENCE,    /* how long nothing may happen is learned */
 	RULE_COUNT
 };
 #ifdef POLICY_RULES_REMOVABLE
@@ -74,11 +75,12 @@ enum rank_flag {
 	RANK_FLAG_WAITING = 256,   /* by its last sample, it waits for its peers */
 	RANK_FLAG_CRASHING = 1024, /* it waits in its crash handler; wait_status holds the signal */
 	RANK_FLAG_HALTED = 512,    /* by its last sample, the kernel holds it: D, T, t */
+	RANK_FLAG_SAMPLED = 2048,  /* since samples were asked for last, its own came */
 };
 
-/* CPU time of a rank's processes at a time; time_ns 0: not measured. */
+/* CPU time of a rank's processes, and their output so far, at a time; time_ns 0: not measured. */
 struct reading {
-	uint64_t time_ns, cpu_ns;
+	uint64_t time_ns, cpu_ns, output_bytes;
 };
 
 struct rank {
@@ -158,6 +160,21 @@ struct stall {
 	uint32_t reserved;
 };
 
+/* Of trainers that do not speak to us; see silence.h. */
+struct silence {
+	uint64_t sampled_ns;      /* when samples were asked for last */
+	uint64_t idle_ns;         /* the last sign of life */
+	uint64_t quiet_ns;        /* the last one that was more than CPU time */
+	uint64_t idle_longest_ns; /* longest time without any that came to an end by itself */
+	uint64_t signs;           /* samples that showed output, in this run */
+	uint32_t aided; /* 1: a rank opened its channel in this run: these rules are not for it */
+	uint32_t asked; /* 1: samples are waited for */
+	uint32_t idled; /* 1: nothing happened between the last two samples */
+	uint32_t confirming; /* 1: a limit was passed, the next samples decide */
+	uint32_t hinted;     /* 1: the output of this attempt told of a phase */
+	uint32_t reserved;
+};
+
 enum choosing { CHOOSING_SURVEY = 1, CHOOSING_VERIFY };
 struct choice {
 	uint64_t before_step; /* only states of steps < this */
@@ -211,6 +228,7 @@ struct policy {
 	uint32_t reserved;
 	struct start start;
 	struct stall stall;
+	struct silence silence;
 	struct choice choice;
 	struct rung rungs[POLICY_RUNGS];
 	struct pending pending[POLICY_PENDING];

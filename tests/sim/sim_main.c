@@ -128,6 +128,8 @@ static int run_controls(void)
 
 	blind += !control("nothing", BREAK_NONE, false);
 	for (uint32_t rule = 1; rule < RULE_COUNT; rule++) {
+		if (rules[rule] == NULL)
+			continue; /* of silence: the rhythms' controls take it away */
 		policy_rule_removed = (enum policy_rule)rule;
 		blind += !control(rules[rule], BREAK_NONE, true);
 	}

@@ -303,6 +303,52 @@ void bed_sample(struct bed *b, uint32_t rank, uint64_t cpu_ns, bool waiting, uin
 	r->state = 'S';
 }
 
+static void live(struct bed *b, uint64_t time_ns, const struct bed_pace at[])
+{
+	for (uint32_t rank = 0; rank < b->rank_count; rank++) {
+		b->cpu_ns[rank] += time_ns / 1000 * at[rank].cpu_share;
+		b->output_bytes[rank] += time_ns * at[rank].output / BED_S;
+	}
+}
+
+static void answer(struct bed *b)
+{
+	for (uint32_t rank = 0; rank < b->rank_count; rank++) {
+		ABOUT(record_sample, RECORD_SAMPLE, rank);
+		r->cpu_ns = b->cpu_ns[rank];
+		r->output_bytes = b->output_bytes[rank];
+		r->last_step = STEP_NONE;
+		r->state = 'S';
+	}
+}
+
+const struct decision_fault *bed_live(struct bed *b, uint64_t duration_ns, const struct bed_pace at[])
+{
+	uint64_t end_ns = b->now_ns + duration_ns;
+
+	while (b->now_ns < end_ns) {
+		uint64_t next_ns = policy_deadline_ns(b->p);
+		bool asked = bed_decisions(b, DECISION_SAMPLE) > 0;
+
+		if (asked) {
+			answer(b);
+			next_ns = b->now_ns + BED_MS;
+		}
+		if (next_ns < b->now_ns)
+			next_ns = b->now_ns;
+		if (next_ns > end_ns && !asked) {
+			live(b, end_ns - b->now_ns, at);
+			b->now_ns = end_ns;
+			break;
+		}
+		live(b, next_ns - b->now_ns, at);
+		bed_turn(b, next_ns - b->now_ns);
+		if (bed_decisions(b, DECISION_FAULT) > 0)
+			return bed_fault(b);
+	}
+	return NULL;
+}
+
 void bed_stopped(struct bed *b, uint32_t rank, int32_t signal)
 {
 	ABOUT(record_stopped, RECORD_STOPPED, rank);
@@ -325,7 +371,7 @@ static void begin_ranks(struct bed *b)
 		bed_started(b, rank);
 	bed_turn(b, BED_MS);
 	assert_int_equal(policy_run_state(b->p), RUN_RUNNING);
-	for (uint32_t rank = 0; rank < b->rank_count; rank++)
+	for (uint32_t rank = 0; rank < b->rank_count && !b->unaided; rank++)
 		bed_connected(b, rank);
 	bed_turn(b, BED_MS);
 }

@@ -22,6 +22,8 @@ struct bed {
 	uint64_t now_ns;
 	uint64_t seq, source_seq;
 	uint64_t ring_seq[BED_RANKS];
+	uint64_t cpu_ns[BED_RANKS], output_bytes[BED_RANKS]; /* of what bed_live() lets the ranks do */
+	bool unaided;                                        /* ranks do not open their channels */
 	uint32_t rank_count;
 	struct record *inputs[BED_INPUTS];
 	size_t count;
@@ -66,6 +68,18 @@ struct record_kept *bed_kept(struct bed *b, uint64_t ordinal, uint64_t step, uin
 void bed_sample(struct bed *b, uint32_t rank, uint64_t cpu_ns, bool waiting, uint64_t last_step);
 void bed_stopped(struct bed *b, uint32_t rank, int32_t signal);
 void bed_control(struct bed *b, enum control_verb verb);
+
+/* What a rank does while it lives. */
+struct bed_pace {
+	uint64_t cpu_share; /* thousandths of a core */
+	uint64_t output;    /* bytes a second */
+};
+
+/*
+ * Let time pass; samples that are asked for show what the ranks do, at[rank] each.
+ * Returns the fault that is declared meanwhile, valid until the next turn, or NULL.
+ */
+const struct decision_fault *bed_live(struct bed *b, uint64_t duration_ns, const struct bed_pace at[]);
 
 /* Bring a new bed to RUN_RUNNING, attempt 1, every rank connected. */
 void bed_up(struct bed *b);

@@ -271,7 +271,7 @@ class Stopping(life.Life):
         """The same found as a stall: neither taking its stacks nor ending it holds anybody up."""
         file, asked, end = self.silent_fs()
         run = self.shell(f"read line <{file}", options=(
-            "--stall-first", "300ms", "--capture-timeout", "1s", "--clear-timeout", "1s")).start()
+            "--stall-first", "1s", "--capture-timeout", "1s", "--clear-timeout", "1s")).start()
         pid = run.rank_pid(0)
         where = self.hung(pid, asked)
         self.assertEqual(run.wait(), 75, run.output())
