@@ -148,6 +148,8 @@ class Trees(pymodule.Remembered):
                 random.setstate(before)
         print(f"seed {seed}: {outcomes}", end=" ")
         self.assertGreater(outcomes["refused"], 400)
+        self.memory.data = whole + b"x"
+        self.refused("its length is not that of its parts")
 
     def test_no_memory_is_said_once(self):
         self.memory.refusal = -errno.ENOSPC

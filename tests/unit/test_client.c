@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -725,6 +726,40 @@ static void a_poisoned_state_is_not_saved(void **unused)
 	}
 }
 
+/* In a child: files of more than a megabyte are not allowed, and later they are. */
+static int find_no_room(struct trainee *t)
+{
+	struct holdfast *hf = holdfast_open();
+	struct rlimit limit, small;
+
+	CHECK(getrlimit(RLIMIT_FSIZE, &limit) == 0);
+	small = limit;
+	small.rlim_cur = 1u << 20;
+	CHECK(setrlimit(RLIMIT_FSIZE, &small) == 0);
+	CHECK(holdfast_snapshot_begin(hf, 7, 1u << 20) == -ENOSPC);
+	CHECK(holdfast_snapshot_begin(hf, 8, 2u << 20) == -ENOSPC);
+	CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+	/* Remembered, and not tried again; what is smaller is. */
+	CHECK(holdfast_snapshot_begin(hf, 9, 1u << 21) == -ENOSPC);
+	CHECK(save_state(hf, 9) == 0);
+	CHECK(atomic_load(&t->map->control.head) == 1);
+	CHECK(t->map->ring[0].kind == ITERATION_NO_ROOM && t->map->ring[0].step == 7);
+	CHECK(t->map->ring[0].tokens > 3u << 20 && t->map->ring[0].tokens < 4u << 20);
+	CHECK(t->map->ring[0].data_cursor > 0 && t->map->ring[0].data_cursor <= 1u << 20);
+	holdfast_close(hf);
+	return 0;
+}
+
+static void no_room_is_told_once_and_not_tried_again(void **unused)
+{
+	struct trainee t;
+
+	(void)unused;
+	trainee_init(&t, START_SCRATCH, 0, NULL);
+	expect_fine(&t, find_no_room);
+	trainee_fini(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -740,6 +775,7 @@ int main(void)
 	    cmocka_unit_test(requests_are_seen),
 	    cmocka_unit_test(a_report_makes_no_system_call),
 	    cmocka_unit_test(a_poisoned_state_is_not_saved),
+	    cmocka_unit_test(no_room_is_told_once_and_not_tried_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
