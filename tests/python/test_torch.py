@@ -17,6 +17,10 @@ import pymodule
 
 try:
     import torch
+
+    # A folder of that name can be imported as well.
+    if not hasattr(torch, "Tensor"):
+        raise ImportError("it is not installed")
 except ImportError as error:
     torch = None
     print(f"skipped: torch cannot be imported by {sys.executable}: {error}")
