@@ -115,16 +115,20 @@ static bool take_mount(const char *line, unsigned version, char *root, char *poi
 	if (!take_word(&at, word, sizeof(word)) ||
 	    strcmp(word, version == 2 ? "cgroup2" : "cgroup") != 0)
 		return false;
-	return version == 2 ||
-	    (take_word(&at, word, sizeof(word)) && take_word(&at, word, sizeof(word)) &&
-		lists(word, strlen(word), "memory"));
+	if (version == 2)
+		return true;
+	/* The source, then the controllers among the options. */
+	for (unsigned i = 0; i < 2; i++)
+		if (!take_word(&at, word, sizeof(word)))
+			return false;
+	return lists(word, strlen(word), "memory");
 }
 
 bool oom_group_dir(const char *groups, const char *mounts, unsigned version, char out[OOM_PATH_MAX],
     size_t *top_bytes)
 {
 	char group[OOM_PATH_MAX], root[OOM_PATH_MAX], point[OOM_PATH_MAX];
-	const char *below = group;
+	const char *below;
 	int length;
 
 	if (!find_group(groups, version, group))
