@@ -97,7 +97,7 @@ class Progress(life.Life):
         self.assertGreaterEqual(recovered["step"], 120)
 
     def test_stall(self):
-        run = self.talk("stuck", "--steps", 40).start()
+        run = self.talk("stuck", "--steps", 40, options=("--stall-silent", "3s")).start()
         fault = run.wait_kind("fault")
         self.assertIn(fault["fault"], ("stall-idle", "stall"))
         self.done(run)
