@@ -203,7 +203,7 @@ typedef uint32_t each(struct player *p);
 /* Every rhythm, read and unread, at several speeds and seeds; the sum of what is returned. */
 static uint32_t for_each(each *visit)
 {
-	static const uint64_t stretches[] = {2, 10, 60};
+	static const uint64_t stretches[] = {4, 15, 60};
 	static struct player p;
 	const char *text = getenv("HOLDFAST_SEED");
 	uint64_t first = text != NULL ? strtoull(text, NULL, 0) : 1;

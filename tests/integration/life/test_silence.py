@@ -17,7 +17,7 @@ TRAINER = """
 import os, sys, time
 first = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
 for count in range(20):
-    print("working", count, flush=True)
+    print(sys.argv[3].format(count), flush=True)
     time.sleep(0.1)
 if not first:
     sys.exit(0)
@@ -37,8 +37,13 @@ class Silence(life.Life):
         more.setdefault("options", LIMITS)
         return self.run_of(sys.executable, self.scratch / "trainer.py", *words, **more)
 
+    def steps(self, *words):
+        """One whose steps are read out of its output."""
+        limits = ["--stall-first", "1s", "--stall-silent", "1500ms", "--stall-min", "500ms"]
+        return self.trainer(*words, "iter {}: loss 2.5, time 100.00ms", options=limits)
+
     def test_waits_for_ever(self):
-        run = self.trainer("wait").start()
+        run = self.trainer("wait", "0", "working {}").start()
         self.assertEqual(run.wait(), 0, run.output())
         self.gone(run)
         (fault,) = run.of_kind("fault")
@@ -55,7 +60,7 @@ class Silence(life.Life):
 
     def test_group_waits_for_ever(self):
         """Nobody can say which of them it is: all are shown."""
-        run = self.trainer("wait", ranks=2).start()
+        run = self.trainer("wait", "0", "working {}", ranks=2).start()
         self.assertEqual(run.wait(), 0, run.output())
         self.gone(run)
         (fault,) = run.of_kind("fault")
@@ -64,13 +69,27 @@ class Silence(life.Life):
 
     def test_computes(self):
         """Rank 0 computes for several times the limit and prints nothing, rank 1 waits for it: no fault."""
-        run = self.trainer("compute", "6", ranks=2, options=LIMITS).start()
+        run = self.trainer("compute", "6", "working {}", ranks=2).start()
         run.wait_kind("sample")
         end = run.wait_kind("exit", rank=0)
         self.assertEqual([fault for fault in run.of_kind("fault") if fault["seq"] < end["seq"]], [])
         run.process.terminate()
         self.assertEqual(run.wait(), 143, run.output())
         self.gone(run)
+
+    def test_steps_then_computes(self):
+        """A trainer that has shown steps and computes without any for very long hangs."""
+        run = self.steps("compute", "600").start()
+        self.assertEqual(run.wait(), 0, run.output())
+        self.gone(run)
+        self.assertEqual([(one["fault"], one["rank"]) for one in run.of_kind("fault")], [("stall-spinning", 0)])
+        self.assertGreaterEqual(run.of_kind("fault")[0]["limit_ns"], 2e9)
+
+    def test_steps_then_waits(self):
+        run = self.steps("wait", "0").start()
+        self.assertEqual(run.wait(), 0, run.output())
+        self.gone(run)
+        self.assertEqual([(one["fault"], one["rank"]) for one in run.of_kind("fault")], [("stall-idle", 0)])
 
 
 if __name__ == "__main__":
