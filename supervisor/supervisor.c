@@ -49,9 +49,9 @@ struct supervisor {
 	uint64_t run_offset;
 	uint8_t agent_id[16]; /* of the last hello */
 	uint64_t source_seq_acked;
-	uint64_t *ring_acked;    /* a rank */
-	uint32_t ring_attempt;   /* that ring_acked counts for */
-	uint64_t protected_told; /* ordinal; PROTECTED_UNTOLD: this agent was told none */
+	uint64_t *ring_acked;                      /* a rank */
+	uint32_t ring_attempt;                     /* that ring_acked counts for */
+	uint64_t protected_told[POLICY_PROTECTED]; /* ordinals; PROTECTED_UNTOLD: this agent was told none */
 	uint32_t rank_count;
 	enum rewind rewind;
 	bool ballast_released;
@@ -195,6 +195,7 @@ static void on_seen(void *context, const struct record *r)
 static void send_acks(struct supervisor *s)
 {
 	const struct policy *p = turn_policy(s->turn);
+	uint64_t ordinals[POLICY_PROTECTED];
 	struct wire_ack ack = {.rank = RANK_NONE, .attempt = s->ring_attempt};
 
 	uint64_t source_seq = policy_source_seq(p, s->agent_id);
@@ -204,9 +205,10 @@ static void send_acks(struct supervisor *s)
 		s->source_seq_acked = source_seq;
 		send_one(s, WIRE_ACK, &ack, sizeof(ack));
 	}
-	if (policy_protected(p) != s->protected_told) {
-		s->protected_told = policy_protected(p);
-		send_one(s, WIRE_PROTECT, &s->protected_told, sizeof(s->protected_told));
+	policy_protected(p, ordinals);
+	if (memcmp(ordinals, s->protected_told, sizeof(ordinals)) != 0) {
+		memcpy(s->protected_told, ordinals, sizeof(ordinals));
+		send_one(s, WIRE_PROTECT, ordinals, sizeof(ordinals));
 	}
 	for (uint32_t rank = 0; rank < s->rank_count; rank++) {
 		uint64_t ring_seq = policy_ring_seq(p, s->ring_attempt, rank);
@@ -468,7 +470,7 @@ static void welcome(struct supervisor *s, const struct record_agent *hello)
 
 	memcpy(s->agent_id, hello->agent_id, sizeof(s->agent_id));
 	s->source_seq_acked = answer.source_seq;
-	s->protected_told = PROTECTED_UNTOLD;
+	s->protected_told[0] = PROTECTED_UNTOLD;
 	send_one(s, WIRE_WELCOME, &answer, sizeof(answer));
 }
 
@@ -669,7 +671,7 @@ int supervisor_main(int argc, char **argv)
 	}
 	signal(SIGPIPE, SIG_IGN);
 	s->exit_code = -1;
-	s->protected_told = PROTECTED_UNTOLD;
+	s->protected_told[0] = PROTECTED_UNTOLD;
 	failpoint_init();
 	if (!make_loop(s, fd)) {
 		fprintf(stderr, "holdfast: supervisor: memory is short\n");

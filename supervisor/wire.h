@@ -14,7 +14,7 @@
  *	WIRE_ACK         struct wire_ack: durable up to here
  *	WIRE_REWIND      nothing: send again every message and report that was not acknowledged
  *	WIRE_REFUSED     u32 exit code: the journal belongs to another run
- *	WIRE_PROTECT     u64 ordinal of the kept checkpoint that must not be given up to make room; 0: none
+ *	WIRE_PROTECT     u64 × POLICY_PROTECTED: ordinals of kept checkpoints that must not be given up to make room
  *
  * Both sides check every length and count before they use it (H10).  A frame that is not understood ends the
  * connection; the agent then starts a new supervisor.

@@ -454,9 +454,9 @@ static bool on_frame(void *context, const struct wire_frame *frame)
 		crew_rewind(a->crew);
 		return true;
 	case WIRE_PROTECT:
-		if (frame->size_bytes < sizeof(uint64_t))
+		if (frame->size_bytes < POLICY_PROTECTED * sizeof(uint64_t))
 			return false;
-		keeping_protect(a->keeping, *(const uint64_t *)frame->payload);
+		keeping_protect(a->keeping, frame->payload);
 		return true;
 	case WIRE_REFUSED:
 		return true; /* its exit status says the same */

@@ -57,8 +57,8 @@ struct keeping {
 	unsigned keepers; /* started so far */
 	bool waited;      /* a first start need not wait any more */
 	bool ready;
-	uint64_t protect; /* ordinal; PROTECT_UNKNOWN: the supervisor said none yet */
-	uint32_t attempt; /* last one started */
+	uint64_t protect[POLICY_PROTECTED]; /* ordinals; PROTECT_UNKNOWN: the supervisor said none yet */
+	uint32_t attempt;                   /* last one started */
 	struct writing writings[WRITINGS_MAX];
 	size_t writing_next;
 	struct pending_start start;
@@ -88,20 +88,26 @@ static void close_socket(struct keeping *k)
 	k->ready = false;
 }
 
-static void send_to_keeper(struct keeping *k, uint32_t kind, uint64_t ordinal)
+static void send_to_keeper(struct keeping *k, uint32_t kind, uint64_t ordinal, uint64_t also)
 {
-	struct keeper_message message = {.kind = kind, .step = STEP_NONE, .ordinal = ordinal};
+	struct keeper_message message = {
+	    .kind = kind, .step = STEP_NONE, .ordinal = ordinal, .also = also};
 
 	/* A keeper that does not read is told again when it is started anew. */
 	if (k->fd >= 0)
 		(void)send(k->fd, &message, sizeof(message), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-void keeping_protect(struct keeping *k, uint64_t ordinal)
+static void protect(struct keeping *k)
 {
-	k->protect = ordinal;
-	if (k->ready)
-		send_to_keeper(k, KEEPER_PROTECT, ordinal);
+	if (k->ready && k->protect[0] != PROTECT_UNKNOWN)
+		send_to_keeper(k, KEEPER_PROTECT, k->protect[0], k->protect[1]);
+}
+
+void keeping_protect(struct keeping *k, const uint64_t ordinals[POLICY_PROTECTED])
+{
+	memcpy(k->protect, ordinals, sizeof(k->protect));
+	protect(k);
 }
 
 /* One line of what went wrong with which file, and again only when it is something else or long ago. */
@@ -227,8 +233,7 @@ static void on_message(struct keeping *k, struct keeper_message *message)
 	switch (message->kind) {
 	case KEEPER_READY:
 		k->ready = true;
-		if (k->protect != PROTECT_UNKNOWN)
-			send_to_keeper(k, KEEPER_PROTECT, k->protect);
+		protect(k);
 		start_when_ready(k);
 		break;
 	case KEEPER_WRITING:
@@ -564,7 +569,7 @@ struct keeping *keeping_new(const struct keeping_setup *setup)
 	k->setup = *setup;
 	k->options = &setup->options->checkpoint;
 	k->fd = -1;
-	k->protect = PROTECT_UNKNOWN;
+	k->protect[0] = PROTECT_UNKNOWN;
 	k->backoff_ms = BACKOFF_FIRST_MS;
 	k->begin = evtimer_new(setup->base, on_begin, k);
 	k->ready_wait = evtimer_new(setup->base, on_ready_wait, k);
@@ -585,7 +590,7 @@ void keeping_free(struct keeping *k)
 	restore_free(k->restore);
 	free(k->start.path);
 	free((void *)k->command);
-	send_to_keeper(k, KEEPER_STOP, 0);
+	send_to_keeper(k, KEEPER_STOP, 0, 0);
 	close_socket(k);
 	if (k->begin != NULL)
 		event_free(k->begin);

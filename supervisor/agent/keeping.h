@@ -19,6 +19,7 @@
 #include "supervisor/agent/crew.h"
 #include "supervisor/agent/link.h"
 #include "supervisor/agent/spawn.h"
+#include "supervisor/policy/policy.h"
 
 struct event_base;
 struct keeping;
@@ -49,8 +50,8 @@ void keeping_start(struct keeping *k, const struct decision_start *start, const 
 /* An attempt is being cleared: what was not started yet is not started any more. */
 void keeping_cancel(struct keeping *k);
 
-/* The copy of this ordinal must not be given up to make room; 0: none in particular. */
-void keeping_protect(struct keeping *k, uint64_t ordinal);
+/* The copies of these ordinals must not be given up to make room; 0: none in particular.  Borrowed. */
+void keeping_protect(struct keeping *k, const uint64_t ordinals[POLICY_PROTECTED]);
 
 /* False while a checkpoint that the trainers have begun may still be on its way into the ladder. */
 bool keeping_idle(const struct keeping *k);

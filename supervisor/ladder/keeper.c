@@ -54,7 +54,7 @@ struct keeper {
 	struct tracker tracker;
 	struct job job;
 	struct keeper_message message; /* one at a time; too large for the stack of every function */
-	uint64_t protected_ordinal;
+	uint64_t protected_ordinal, also_protected;
 	bool may_prune; /* the agent has said what must stay */
 	bool stop;
 	uint64_t written_ns; /* when KEEPER_WRITING was said last */
@@ -183,11 +183,12 @@ static void drop(struct keeper *k, size_t index, int reason)
 	say(k, true);
 }
 
-/* The oldest that may go; never the protected one, nor the newest. */
+/* The oldest that may go; never the protected ones, nor the newest. */
 static bool drop_oldest(struct keeper *k)
 {
 	for (size_t i = 0; k->may_prune && i + 1 < k->kept.count; i++) {
-		if (k->kept.entries[i]->ordinal == k->protected_ordinal)
+		if (k->kept.entries[i]->ordinal == k->protected_ordinal ||
+		    k->kept.entries[i]->ordinal == k->also_protected)
 			continue;
 		drop(k, i, 0);
 		return true;
@@ -422,6 +423,7 @@ static void hear(struct keeper *k)
 			continue;
 		if (heard.kind == KEEPER_PROTECT) {
 			k->protected_ordinal = heard.ordinal;
+			k->also_protected = heard.also;
 			k->may_prune = true;
 			prune(k, 0);
 		} else if (heard.kind == KEEPER_DROP) {

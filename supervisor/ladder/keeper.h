@@ -48,12 +48,13 @@ enum keeper_kind {
 	/*
 	 * Agent to keeper.
 	 *
-	 * KEEPER_PROTECT: ordinal must not be pruned (the newest good rung, or the one that is about to be put back);
+	 * KEEPER_PROTECT: ordinal and also must not be pruned (the newest good rung, or the one that is about to be put back;
+	 * and one that is about to become good);
 	 * replaces the one before; 0: none in particular.  Before the first one nothing is pruned at all, so that a
 	 * new keeper cannot take what the policy needs: the agent sends one after every KEEPER_READY.
 	 *
 	 * Pruned are, the oldest first, the copies beyond the newest N and those that exceed the budget; never the
-	 * protected one and never the newest.
+	 * protected ones and never the newest.
 	 */
 	KEEPER_PROTECT = 16,
 	/* The policy will never want this ordinal (it is bad): it is pruned first, and at once. */
@@ -87,6 +88,7 @@ struct keeper_message {
 	uint64_t ordinal; /* counts the kept checkpoints of the run from 1, over all its keepers */
 	uint64_t size_bytes; /* of all its files */
 	uint64_t file_count;
+	uint64_t also;      /* PROTECT: a second ordinal, or 0 */
 	uint64_t writing;   /* counts the writings this keeper saw from 1; 0: it saw none */
 	uint8_t digest[16]; /* XXH3-128, canonical (big-endian); of a directory: see content.h */
 	int32_t error;      /* errno */
@@ -94,7 +96,7 @@ struct keeper_message {
 	char kept[RECORD_TEXT_MAX]; /* absolute, NUL-terminated, like the next */
 	char original[RECORD_TEXT_MAX];
 };
-static_assert(sizeof(struct keeper_message) == 72 + 2 * RECORD_TEXT_MAX, "keeper message");
+static_assert(sizeof(struct keeper_message) == 80 + 2 * RECORD_TEXT_MAX, "keeper message");
 
 /*
  * --pattern PATTERN --run-dir DIR --mode auto|link|copy|inplace --keep N --budget-bytes N
@@ -103,7 +105,7 @@ static_assert(sizeof(struct keeper_message) == 72 + 2 * RECORD_TEXT_MAX, "keeper
  *		where the file system has them) where it writes into them; link, copy: always that; inplace: no
  *		copy, the checkpoint is used where it lies and is lost when the script overwrites it.
  * keep		how many kept copies, at least 2.
- * budget	bytes of all kept copies, 0: no limit.  The newest and the protected one are kept in any case; when they
+ * budget	bytes of all kept copies, 0: no limit.  The newest and the protected ones are kept in any case; when they
  *		alone exceed it, that is a KEEPER_TROUBLE with EDQUOT.
  *
  * Returns 0 after KEEPER_STOP or the end of the socket, 64 for bad arguments, 1 when it cannot go on.

@@ -262,26 +262,37 @@ void ladder_on_later_kept(struct moment *m, uint64_t step)
 	}
 }
 
-uint64_t ladder_protected(const struct policy *p, uint64_t verified_step)
+void ladder_protected(
+    const struct policy *p, uint64_t verified_step, uint64_t ordinals[POLICY_PROTECTED])
 {
-	const struct rung *best = NULL;
+	const struct rung *good = NULL, *next = NULL;
 
 	for (uint32_t i = 0; i < POLICY_RUNGS; i++) {
 		const struct rung *rung = &p->rungs[i];
 
-		if (!rung_used(rung) || rung->ordinal == 0)
+		if (rung->ordinal != 0 && rung->standing == STANDING_GOOD &&
+		    (good == NULL || rung->step > good->step))
+			good = rung;
+	}
+	for (uint32_t i = 0; i < POLICY_RUNGS; i++) {
+		const struct rung *rung = &p->rungs[i];
+
+		if (rung->ordinal == 0)
 			continue;
-		if (rung->standing == STANDING_GOOD && (best == NULL || rung->step > best->step))
-			best = rung;
+		if ((rung->standing == STANDING_CANDIDATE || rung->standing == STANDING_SUSPECT) &&
+		    (good == NULL || rung->step > good->step) &&
+		    (next == NULL || rung->step < next->step))
+			next = rung;
 	}
 	for (uint32_t i = 0; i < POLICY_RUNGS && verified_step != STEP_NONE; i++) {
 		const struct rung *rung = &p->rungs[i];
 
 		if (rung->ordinal != 0 && rung->step == verified_step &&
-		    (best == NULL || rung->step < best->step))
-			best = rung;
+		    (good == NULL || rung->step < good->step))
+			good = rung;
 	}
-	return best != NULL ? best->ordinal : 0;
+	ordinals[0] = good != NULL ? good->ordinal : 0;
+	ordinals[1] = next != NULL ? next->ordinal : 0;
 }
 
 /* --- trust -------------------------------------------------------------------------------------------- */

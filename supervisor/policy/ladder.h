@@ -24,8 +24,9 @@ bool ladder_on_kept(struct moment *m, const struct record_kept *kept);
 /* A checkpoint of that step was kept, where nothing reports steps: the run went on well from the ones before it. */
 void ladder_on_later_kept(struct moment *m, uint64_t step);
 
-/* Ordinal of the newest kept rung that is good, or of the one of verified_step when that is older; 0: none. */
-uint64_t ladder_protected(const struct policy *p, uint64_t verified_step);
+/* See policy_protected(). */
+void ladder_protected(
+    const struct policy *p, uint64_t verified_step, uint64_t ordinals[POLICY_PROTECTED]);
 
 /* Ask for digests that wait, as many as may be under way.  again: also those asked for before. */
 void ladder_issue(struct moment *m, bool again);

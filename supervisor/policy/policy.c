@@ -183,9 +183,9 @@ uint64_t policy_source_seq(const struct policy *p, const uint8_t agent_id[16])
 	    : 0;
 }
 
-uint64_t policy_protected(const struct policy *p)
+void policy_protected(const struct policy *p, uint64_t ordinals[POLICY_PROTECTED])
 {
-	return ladder_protected(p, p->state == RUN_CHOOSING ? p->choice.rung_step : STEP_NONE);
+	ladder_protected(p, p->state == RUN_CHOOSING ? p->choice.rung_step : STEP_NONE, ordinals);
 }
 
 int policy_exit_code(const struct policy *p)

@@ -97,9 +97,13 @@ uint64_t policy_ring_seq(const struct policy *p, uint32_t attempt, uint32_t rank
 /* Last source_seq seen of the agent with this id; 0 when it is not the last agent that said hello. */
 uint64_t policy_source_seq(const struct policy *p, const uint8_t agent_id[16]);
 
-/* Ordinal of the kept checkpoint that must not be given up to make room: the newest good one, or the older one that
- * is being verified; 0: none. */
-uint64_t policy_protected(const struct policy *p);
+/*
+ * Which kept checkpoints must not be given up to make room: ordinals, 0 for none.  The first is the newest good one, or
+ * the older one that is being verified.  The second is the oldest behind it that is still to be proven: were it given up
+ * for newer ones, none would ever become good where checkpoints are frequent.
+ */
+#define POLICY_PROTECTED 2u
+void policy_protected(const struct policy *p, uint64_t ordinals[POLICY_PROTECTED]);
 
 /* The exit code of the run once it has ended, else -1. */
 int policy_exit_code(const struct policy *p);

@@ -52,14 +52,16 @@ static void prune(struct world *w)
 {
 	struct shelf *s = w->shelf;
 	const struct policy *p = overseer_policy(w);
-	uint64_t living = 0;
+	uint64_t living = 0, needed[POLICY_PROTECTED];
 
 	if (p == NULL)
 		return;
+	policy_protected(p, needed);
 	for (uint64_t i = s->count; i > 0; i--) {
 		struct shelf_copy *copy = &s->copies[i - 1];
 
-		if (copy->gone || ++living <= KEPT_AT_LEAST || copy->ordinal == policy_protected(p))
+		if (copy->gone || ++living <= KEPT_AT_LEAST || copy->ordinal == needed[0] ||
+		    copy->ordinal == needed[1])
 			continue;
 		copy->gone = true;
 		say(w, copy, KEPT_GONE);

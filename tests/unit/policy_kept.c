@@ -117,6 +117,14 @@ static void expect_standing(uint64_t step, enum standing previous, enum standing
 	}
 }
 
+static uint64_t protected(uint32_t place)
+{
+	uint64_t ordinals[POLICY_PROTECTED];
+
+	policy_protected(b.p, ordinals);
+	return ordinals[place];
+}
+
 /* A candidate at once, good after K rows, and then the one that is not given up. */
 static void test_candidate_to_good(void **unused)
 {
@@ -125,19 +133,43 @@ static void test_candidate_to_good(void **unused)
 	bed_rows(&b, 1, 3);
 	keep(1, 3);
 	expect_standing(3, STANDING_NONE, STANDING_CANDIDATE);
-	assert_int_equal(policy_protected(b.p), 0);
+	assert_int_equal(protected(0), 0);
 	bed_rows(&b, 4, 7);
 	assert_int_equal(bed_decisions(&b, DECISION_STANDING), 0);
 	bed_rows(&b, 8, 8);
 	expect_standing(3, STANDING_CANDIDATE, STANDING_GOOD);
-	assert_int_equal(policy_protected(b.p), 1);
+	assert_int_equal(protected(0), 1);
 	keep(2, 8);
 	bed_rows(&b, 9, 13);
-	assert_int_equal(policy_protected(b.p), 2);
+	assert_int_equal(protected(0), 2);
 	/* Said again by a keeper that was started anew, it is no news. */
 	bed_kept(&b, 2, 8, KEPT_AGAIN);
 	bed_turn(&b, BED_MS);
 	assert_int_equal(b.out.count, 0);
+}
+
+/* However often checkpoints come: the one that is next to become good waits for it, and then the one behind it. */
+static void test_next_is_protected(void **unused)
+{
+	(void)unused;
+	bed_up(&b);
+	bed_rows(&b, 1, 1);
+	keep(1, 1);
+	bed_rows(&b, 2, 2);
+	keep(2, 2);
+	assert_int_equal(protected(0), 0);
+	assert_int_equal(protected(1), 1);
+	bed_rows(&b, 3, 5);
+	keep(3, 5);
+	assert_int_equal(protected(1), 1);
+	bed_kept(&b, 2, 2, KEPT_GONE);
+	bed_turn(&b, BED_MS);
+	bed_rows(&b, 6, 6);
+	assert_int_equal(protected(0), 1);
+	assert_int_equal(protected(1), 3);
+	bed_rows(&b, 7, 10);
+	assert_int_equal(protected(0), 3);
+	assert_int_equal(protected(1), 0);
 }
 
 static void test_newest_is_loaded(void **unused)
@@ -161,19 +193,19 @@ static void test_protected_while_verified(void **unused)
 	keep(7, 2);
 	keep(8, 3);
 	bed_rows(&b, 4, 12);
-	assert_int_equal(policy_protected(b.p), 8);
+	assert_int_equal(protected(0), 8);
 	keep(9, 12);
 	fall(9);
 	survey_finds_nothing();
 	expect_verify(12);
-	assert_int_equal(policy_protected(b.p), 8);
+	assert_int_equal(protected(0), 8);
 	bed_verified(&b, 12, VERIFY_DIGEST);
 	bed_turn(&b, BED_MS);
 	expect_verify(3);
 	bed_verified(&b, 3, VERIFY_DIGEST);
 	bed_turn(&b, BED_MS);
 	expect_verify(2);
-	assert_int_equal(policy_protected(b.p), 7);
+	assert_int_equal(protected(0), 7);
 }
 
 static void test_gone(void **unused)
@@ -342,7 +374,7 @@ static void test_silent(void **unused)
 	keep_silent(1);
 	keep_silent(2);
 	expect_standing(1, STANDING_CANDIDATE, STANDING_GOOD);
-	assert_int_equal(policy_protected(b.p), 1);
+	assert_int_equal(protected(0), 1);
 	fall(9);
 	assert_null(bed_decision(&b, DECISION_SURVEY, 0));
 	load(2);
@@ -495,6 +527,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    TEST(test_candidate_to_good),
+	    TEST(test_next_is_protected),
 	    TEST(test_newest_is_loaded),
 	    TEST(test_protected_while_verified),
 	    TEST(test_gone),

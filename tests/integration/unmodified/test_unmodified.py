@@ -289,6 +289,32 @@ class Unmodified(life.Life):
         self.assertIn("could not be put back", run.output())
         self.check_whole(run, 10)
 
+    def test_old_copies_go(self):
+        """As many copies are kept as were asked for, and the newest good one, which the policy names."""
+        run = self.saving("numbered", "--steps", 90, "--every", 3, "--step-ms", 20, "--save-ms", 5, "--wait-for",
+                          self.scratch / "go", options=["--checkpoint-keep", "2", "--clean-steps", "15"])
+        run.start()
+        run.wait_step(90)
+        rig.wait_for(lambda: [r for r in self.kept(run) if r["step"] == 90], "the last checkpoint")
+        good = [r["step"] for r in run.of_kind("standing") if r["standing"] == "good"]
+        self.assertGreaterEqual(max(good), 90 - 3 * 15)
+
+        def copies():
+            names = [p.name for p in (run.directory / "checkpoints").glob("*-step-*")]
+            return sorted(int(name.rsplit("-", 1)[1]) for name in names)
+
+        # The newest two, the newest good one, and the one that is next to become good.
+        rig.wait_for(lambda: set(copies()) >= {max(good), 87, 90} and len(copies()) <= 4, "old copies to go")
+        gone = {r["ordinal"] for r in run.of_kind("kept") if "gone" in r["flags"]}
+        self.assertGreaterEqual(len(gone), 20)
+        self.kill_rank(run)
+        run.wait_kind("start", source="file", step=90)
+        (self.scratch / "go").touch()
+        self.assertEqual(run.wait(), 0, run.output())
+        # Those that went to make room are no faults.
+        self.assertEqual({f["fault"] for f in run.of_kind("fault")} - {"signal", "out-of-memory"}, set())
+        self.check_whole(run, 90)
+
     def test_usage(self):
         for words, what in ((["--checkpoint", "{step}{step}"], "once"), (["--checkpoint-keep", "1"], "2 to 32"),
                             (["--checkpoint-mode", "x"], "inplace"), (["--checkpoint-budget", "1X"], "20G"),
