@@ -594,6 +594,8 @@ struct decision_fault {
 	uint64_t fingerprint; /* of (fault, rank, detail, step) */
 	uint64_t limit_ns;    /* the threshold that was passed, 0 where there is none */
 	uint64_t value_ns;    /* what was measured against it */
+	uint32_t stage;       /* FAULT_SPAWN: enum spawn_stage, 0 when it was not told; else 0 */
+	uint32_t reserved;
 };
 
 struct decision_recovered {
@@ -653,7 +655,7 @@ static_assert(sizeof(struct policy_config) == 104, "policy config");
 static_assert(sizeof(struct rank_cell) == 32, "rank cell");
 static_assert(sizeof(struct record_step) == 48 + 96, "step row");
 static_assert(sizeof(struct record_turn) == 48 + 24, "turn");
-static_assert(sizeof(struct decision_fault) == 48 + 72, "fault");
+static_assert(sizeof(struct decision_fault) == 48 + 80, "fault");
 static_assert(sizeof(struct record_sample) == 48 + 56, "sample");
 
 static inline bool record_is_decision(const struct record *r)

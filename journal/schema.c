@@ -553,6 +553,8 @@ static const struct schema_field DECISION_FAULT_FIELDS[] = {
     FIELD(decision_fault, fingerprint, U64, HEX),
     FIELD(decision_fault, limit_ns, U64, PLAIN),
     FIELD(decision_fault, value_ns, U64, PLAIN),
+    WORD(decision_fault, stage, U32, SPAWN_STAGES),
+    FIELD(decision_fault, reserved, U32, RESERVED),
     END,
 };
 

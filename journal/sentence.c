@@ -7,6 +7,8 @@
 
 #include "journal/check.h"
 
+#define CODE_AGAIN 75 /* EX_TEMPFAIL: nothing of the command was run */
+
 /* Append to a text of `size` bytes, and cut. */
 __attribute__((format(printf, 3, 4))) static void add(char *out, size_t size, const char *format, ...)
 {
@@ -148,6 +150,25 @@ static void add_bad_checkpoint(const struct decision_fault *fault, char *out, si
 	add(out, size, " and is not used");
 }
 
+/* What of a start failed, to stand before the error. */
+static const char *spawn_failure(uint32_t stage)
+{
+	switch (stage) {
+	case SPAWN_PREPARE:
+		return ": its shared memory, pipes, folders or checkpoint could not be made ready";
+	case SPAWN_FORK:
+		return ": no process could be had";
+	case SPAWN_CHDIR:
+		return ": its working directory could not be entered";
+	case SPAWN_SETUP:
+		return ": its process could not be set up";
+	case SPAWN_EXEC:
+		return ": the command could not be executed";
+	default:
+		return "";
+	}
+}
+
 /* Faults that are not of a rank at a step say all they have to say here; returns whether the step belongs behind it. */
 static bool add_fault(const struct decision_fault *fault, char *out, size_t size)
 {
@@ -194,7 +215,7 @@ static bool add_fault(const struct decision_fault *fault, char *out, size_t size
 		return false;
 	case FAULT_SPAWN:
 		add_rank(out, size, fault->rank);
-		add(out, size, " could not be started");
+		add(out, size, " could not be started%s", spawn_failure(fault->stage));
 		add_error(out, size, fault->detail);
 		return false;
 	case FAULT_AGENT_LOST:
@@ -273,8 +294,10 @@ void sentence_end(const struct decision_end *end, char *out, size_t size)
 		add(out, size, "the run was given up: restart after restart brought no new step");
 		break;
 	case END_NEVER_STEPPED:
-		add(out,
-		    size, "the run was given up: the command failed before its first step each time; is it right?");
+		add(out, size, "the run was given up: %s",
+		    end->exit_code == CODE_AGAIN
+			? "its ranks could not be started"
+			: "the command failed before its first step each time; is it right?");
 		break;
 	case END_STUCK:
 		add(out,

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
@@ -26,6 +27,7 @@
 #define EXIT_TRY_AGAIN 75
 #define EXIT_CONFIGURATION 78
 #define BALLAST_BYTES (1 << 20) /* as cli/rundir.c makes it */
+#define BALLAST_SPARE 4ull
 #define TICK_S 1
 #define PROTECTED_UNTOLD UINT64_MAX
 #define INPUT_HIGH_BYTES (WIRE_PAYLOAD_MAX + (1u << 20))
@@ -251,13 +253,15 @@ static void release_ballast(struct supervisor *s)
 	s->ballast_released = unlink(path) == 0;
 }
 
-/* There is room again: have the ballast for the next time. */
+/* There is room again, and more than the ballast itself would take away: have it for the next time. */
 static void remake_ballast(struct supervisor *s)
 {
+	struct statvfs room;
 	char path[4096];
 	int fd;
 
-	if (!s->ballast_released)
+	if (!s->ballast_released || statvfs(s->dir, &room) != 0 ||
+	    (uint64_t)room.f_bavail * room.f_frsize < BALLAST_SPARE * BALLAST_BYTES)
 		return;
 	snprintf(path, sizeof(path), "%s/ballast", s->dir);
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -327,11 +331,11 @@ static void on_tick(evutil_socket_t fd, short what, void *argument)
 	if (turn_in_trouble(s->turn)) {
 		if (turn_retry(s->turn, run_now(s), &why) == STATUS_OK) {
 			fprintf(stderr, "holdfast: the journal is written again: %s\n", s->dir);
-			remake_ballast(s);
 			event_active(s->turn_event, EV_TIMEOUT, 0);
 		}
 		return;
 	}
+	remake_ballast(s);
 	rows_age(s->rows, run_now(s));
 	if (s->rewind == REWIND_WANTED || turn_due(s->turn, run_now(s)))
 		event_active(s->turn_event, EV_TIMEOUT, 0);

@@ -363,8 +363,8 @@ static void release_rings(struct crew *c)
 	}
 }
 
-static MUST_CHECK enum status make_ring(
-    struct crew *c, uint32_t rank, const struct decision_start *start, const char *path)
+static MUST_CHECK enum status make_ring(struct crew *c, uint32_t rank,
+    const struct decision_start *start, const char *path, struct cause *why)
 {
 	struct channel_head head = {.magic = CHANNEL_MAGIC,
 	    .version = CHANNEL_VERSION,
@@ -375,7 +375,7 @@ static MUST_CHECK enum status make_ring(
 	    .resume_step = start->step};
 
 	if (path != NULL && strlen(path) >= sizeof(head.resume_path)) {
-		errno = ENAMETOOLONG;
+		cause_set(why, CAUSE_ERRNO, ENAMETOOLONG, "start", path);
 		return STATUS_SYS;
 	}
 	if (path != NULL)
@@ -385,7 +385,7 @@ static MUST_CHECK enum status make_ring(
 	shm_channel_path(&c->shm, start->attempt, rank, c->path);
 	/* An agent that died while it started this attempt may have left one. */
 	unlink(c->path);
-	return ring_create(&c->members[rank].ring, c->path, &head, NULL);
+	return ring_create(&c->members[rank].ring, c->path, &head, why);
 }
 
 static bool start_rank(struct crew *c, uint32_t rank)
@@ -461,16 +461,14 @@ void crew_start(struct crew *c, const struct decision_start *start, const struct
 	c->command = resume->command;
 	c->cleared = start->attempt - 1;
 	bool ready = output_start(c->output, start->attempt, start->step);
-	int error = errno;
+	struct cause why = {.number = errno};
 
-	for (; rank < c->rank_count && ready; rank++)
-		if (make_ring(c, rank, start, resume->path) != STATUS_OK) {
-			error = errno;
-			ready = false;
-			break;
-		}
+	while (ready && rank < c->rank_count) {
+		ready = make_ring(c, rank, start, resume->path, &why) == STATUS_OK;
+		rank += ready;
+	}
 	if (!ready)
-		tell_spawn_failed(say(c, rank), SPAWN_PREPARE, error);
+		tell_spawn_failed(say(c, rank), SPAWN_PREPARE, (int)why.number);
 	c->start_pending = ready;
 	if (!ready)
 		output_seal(c->output);

@@ -186,8 +186,10 @@ void link_post(struct link *l, struct record *r, uint64_t time_ns)
 		}
 	}
 	/* Full only when somebody outside stops and continues ranks thousands of times while there is no
-	 * supervisor: the notice is dropped, the state it told of is found by sampling. */
-	if (l->count == l->capacity) {
+	 * supervisor: such a notice is dropped, the state it told of is found by sampling.  The last places are
+	 * for what cannot be found again. */
+	if (l->count == l->capacity ||
+	    (r->kind == RECORD_STOPPED && l->count >= LINK_MESSAGES_MAX - LINK_MESSAGES_KEPT)) {
 		free(r);
 		return;
 	}

@@ -15,6 +15,7 @@
 #include "supervisor/wire.h"
 
 #define LINK_MESSAGES_MAX 65536u
+#define LINK_MESSAGES_KEPT 16384u /* of them, for more than notices of stops */
 #define LINK_OUTPUT_MAX (4u << 20)
 
 struct bufferevent;

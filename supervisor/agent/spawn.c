@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "supervisor/agent/spawn.h"
+#include "supervisor/clock.h"
 
 #define KEEP_FIRST 3
 #define REPORT_MAX_MS 10000
@@ -205,10 +206,18 @@ static int fork_child(const struct spawn_request *q, const struct moved *m)
 static bool read_report(int fd, struct spawn_result *result)
 {
 	struct pollfd ready = {.fd = fd, .events = POLLIN};
+	uint64_t end_ns = clock_monotonic_ns() + REPORT_MAX_MS * 1000000ull;
 	struct failure failure;
 	ssize_t length;
+	int count;
 
-	if (poll(&ready, 1, REPORT_MAX_MS) == 0) {
+	/* Another child's end interrupts the wait, and does not make it longer. */
+	do {
+		uint64_t now_ns = clock_monotonic_ns();
+
+		count = poll(&ready, 1, now_ns < end_ns ? (int)((end_ns - now_ns) / 1000000) : 0);
+	} while (count < 0 && errno == EINTR);
+	if (count <= 0) {
 		result->stage = SPAWN_EXEC;
 		result->error = ETIMEDOUT;
 		return false;

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "journal/check.h"
@@ -24,6 +25,7 @@
 #include "supervisor/policy/policy.h"
 #include "supervisor/progress/progress.h"
 #include "supervisor/progress/regex.h"
+#include "trainer/channel.h"
 
 #define SHM_DIR_MAX 120u /* bytes; names of snapshots must fit behind it */
 
@@ -344,10 +346,12 @@ static int reserve_port(struct run_options *o)
 	return again ? CLI_EXIT_AGAIN : CLI_EXIT_CONFIG;
 }
 
-/* Whether shared memory can be had there, found out by having some. */
-static int check_shm(const char *dir)
+/* Whether shared memory can be had there, found out by having some; and enough for the ranks' channels. */
+static int check_shm(const char *dir, uint32_t rank_count)
 {
+	const uint64_t need = (uint64_t)rank_count * CHANNEL_SIZE_BYTES;
 	char path[SHM_DIR_MAX + 64];
+	struct statvfs room;
 	int fd, error;
 
 	if (dir[0] != '/' || strlen(dir) > SHM_DIR_MAX) {
@@ -363,6 +367,14 @@ static int check_shm(const char *dir)
 	if (fd >= 0) {
 		close(fd);
 		unlink(path);
+	}
+	if (error == 0 && statvfs(dir, &room) == 0 && room.f_blocks > 0 &&
+	    (uint64_t)room.f_bavail * room.f_frsize < need) {
+		fprintf(stderr,
+		    "holdfast: %s: no room for shared memory: %u ranks need %llu KiB beside their "
+		    "snapshots; free some, or name another directory in memory with --shm-dir\n",
+		    dir, rank_count, (unsigned long long)(need + 1023) / 1024);
+		return CLI_EXIT_AGAIN;
 	}
 	if (error == 0)
 		return 0;
@@ -506,7 +518,7 @@ static int start(struct request *q, struct detach *detach)
 	static char work_dir[RUNDIR_PATH];
 	static struct rundir rd;
 	struct run_options *o = &q->options;
-	int code = check_shm(o->shm_dir);
+	int code = check_shm(o->shm_dir, o->rank_count);
 
 	if (code == 0)
 		code = reserve_port(o);

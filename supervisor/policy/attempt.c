@@ -175,6 +175,7 @@ static void on_spawn(struct moment *m, const struct record *r)
 	    .fault = FAULT_SPAWN,
 	    .rank = spawn->rank,
 	    .detail = spawn->error,
+	    .stage = spawn->stage,
 	    .code = CODE_STUCK};
 
 	if (spawn->stage == SPAWN_EXEC)

@@ -114,6 +114,7 @@ uint32_t incident_declare(struct moment *m, const struct suspicion *s, enum inci
 	d->fingerprint = value;
 	d->limit_ns = s->limit_ns;
 	d->value_ns = s->value_ns;
+	d->stage = s->stage;
 	f->count++;
 	f->age = p->incident_count;
 	f->progress = progress_of(p);

@@ -247,7 +247,8 @@ struct suspicion {
 	enum fault fault;
 	uint32_t rank;
 	int32_t detail;
-	int32_t code; /* exit code of the run, should it be given up for this */
+	int32_t code;   /* exit code of the run, should it be given up for this */
+	uint32_t stage; /* FAULT_SPAWN: enum spawn_stage */
 };
 
 /* One turn on its way through the policy. */

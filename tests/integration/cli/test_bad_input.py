@@ -280,6 +280,15 @@ class Mounts(cli.Scratch):
         self.assertEqual(left, [])
         self.assertFalse((self.folder / "run").exists())
 
+    def test_small_memory(self):
+        """Room for a probe, and not for what the ranks need before they take a snapshot."""
+        words = ("run", "--quiet", "-d", "run", "-n", "2", "--shm-dir", self.folder / "disk", "true")
+        answer, left = self.mounted("size=1m", words)
+        self.refused(answer, AGAIN, "2 ranks need", "--shm-dir")
+        self.assertEqual(left, [])
+        answer, _ = self.mounted("size=4m", words)
+        self.assertEqual(answer[0], 0, answer)
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)
