@@ -183,10 +183,10 @@ static void drop(struct keeper *k, size_t index, int reason)
 	say(k, true);
 }
 
-/* The oldest that may go; never the protected ones, nor the newest. */
-static bool drop_oldest(struct keeper *k)
+/* The oldest that may go; never the protected ones, nor the newest `spare`. */
+static bool drop_oldest(struct keeper *k, size_t spare)
 {
-	for (size_t i = 0; k->may_prune && i + 1 < k->kept.count; i++) {
+	for (size_t i = 0; k->may_prune && i + spare < k->kept.count; i++) {
 		if (k->kept.entries[i]->ordinal == k->protected_ordinal ||
 		    k->kept.entries[i]->ordinal == k->also_protected)
 			continue;
@@ -199,10 +199,10 @@ static bool drop_oldest(struct keeper *k)
 /* need_bytes: of one that is about to be kept. */
 static void prune(struct keeper *k, uint64_t need_bytes)
 {
-	while (k->kept.count > k->keep && drop_oldest(k))
+	while (drop_oldest(k, k->keep))
 		;
 	while (k->budget_bytes != 0 && kept_size_bytes(&k->kept) + need_bytes > k->budget_bytes &&
-	    drop_oldest(k))
+	    drop_oldest(k, 1))
 		;
 	if (k->may_prune && k->budget_bytes != 0 && kept_size_bytes(&k->kept) > k->budget_bytes)
 		say_trouble(k, EDQUOT, k->kept.dir);
@@ -371,7 +371,7 @@ static void on_result(struct keeper *k)
 	else if (result.status == STATUS_AGAIN)
 		on_not_now(item, &result);
 	/* The newest is worth more than the oldest. */
-	else if (result.status == STATUS_FULL && k->kept.count > 2 && drop_oldest(k))
+	else if (result.status == STATUS_FULL && k->kept.count > 2 && drop_oldest(k, 1))
 		item->retry_ns = 0;
 }
 

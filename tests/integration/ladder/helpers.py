@@ -25,7 +25,7 @@ PROTECT, DROP, STOP = 16, 17, 18
 BEGINS, AGAIN, DIRECTORY, LINKED, IN_PLACE, AT_START, POLLING, UNCHECKED, REWRITTEN = (1 << i for i in range(9))
 PUT, ALREADY = 1, 2
 TEXT = 4096
-MESSAGE = struct.Struct(f"<II5Q16siI{TEXT}s{TEXT}s")
+MESSAGE = struct.Struct(f"<II6Q16siI{TEXT}s{TEXT}s")
 ANSWER = struct.Struct(f"<iIII{TEXT}s{TEXT}s")
 
 
@@ -37,8 +37,8 @@ class Message:
     """One datagram; attributes as the fields of struct keeper_message."""
 
     def __init__(self, raw):
-        (self.kind, self.flags, self.step, self.ordinal, self.size_bytes, self.file_count, self.writing, self.digest,
-         self.error, self.finite, kept, original) = MESSAGE.unpack(raw)
+        (self.kind, self.flags, self.step, self.ordinal, self.size_bytes, self.file_count, _, self.writing,
+         self.digest, self.error, self.finite, kept, original) = MESSAGE.unpack(raw)
         self.kept, self.original = text(kept), text(original)
         if self.step == NONE:
             self.step = None
@@ -72,8 +72,8 @@ class Keeper:
             self.send(PROTECT)
         return self
 
-    def send(self, kind, ordinal=0):
-        self.socket.send(MESSAGE.pack(kind, 0, NONE, ordinal, 0, 0, 0, b"", 0, 0, b"", b""))
+    def send(self, kind, ordinal=0, also=0):
+        self.socket.send(MESSAGE.pack(kind, 0, NONE, ordinal, 0, 0, also, 0, b"", 0, 0, b"", b""))
 
     def take(self, timeout_s):
         """The next message, None when there is none in time, EOFError at the end."""

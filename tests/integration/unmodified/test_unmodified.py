@@ -296,15 +296,17 @@ class Unmodified(life.Life):
         run.start()
         run.wait_step(90)
         rig.wait_for(lambda: [r for r in self.kept(run) if r["step"] == 90], "the last checkpoint")
-        good = [r["step"] for r in run.of_kind("standing") if r["standing"] == "good"]
-        self.assertGreaterEqual(max(good), 90 - 3 * 15)
+
+        def newest_good():
+            return max([r["step"] for r in run.of_kind("standing") if r["standing"] == "good"], default=0)
 
         def copies():
             names = [p.name for p in (run.directory / "checkpoints").glob("*-step-*")]
             return sorted(int(name.rsplit("-", 1)[1]) for name in names)
 
-        # The newest two, the newest good one, and the one that is next to become good.
-        rig.wait_for(lambda: set(copies()) >= {max(good), 87, 90} and len(copies()) <= 4, "old copies to go")
+        self.assertGreaterEqual(newest_good(), 90 - 3 * 15)
+        # The newest ones, the newest good one, and the one that is next to become good.
+        rig.wait_for(lambda: len(copies()) <= 4 and {newest_good(), 87, 90} <= set(copies()), "old copies to go")
         gone = {r["ordinal"] for r in run.of_kind("kept") if "gone" in r["flags"]}
         self.assertGreaterEqual(len(gone), 20)
         self.kill_rank(run)
