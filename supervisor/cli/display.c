@@ -19,6 +19,7 @@
 #include "supervisor/cli/duration.h"
 #include "supervisor/cli/memstep.h"
 #include "supervisor/cli/notice.h"
+#include "supervisor/cli/printout.h"
 #include "supervisor/clock.h"
 
 #define POLL_MS 100
@@ -31,7 +32,6 @@
 #define WIDTH_WIDE 100u
 #define WIDTH_WRAP 24u /* narrower ones are left to the terminal */
 #define INDENT 10      /* columns of "holdfast: " */
-#define OUTPUT_BYTES (64u << 10)
 
 enum display_option { OPT_DIR, OPT_SHM_DIR, OPT_JSON, OPT_TOTAL, OPT_COUNT };
 
@@ -479,9 +479,7 @@ static void follow(struct display *d)
 		look_into_memory(d);
 		show_progress(d);
 		/* A terminal that is held up does not hold the journal up. */
-		store_reader_park(d->source.reader);
-		(void)fflush(stdout);
-		if (d->ended || ferror(stdout) || !goes_on(d))
+		if (!source_park(&d->source) || d->ended || !goes_on(d))
 			break;
 		pause_poll();
 		status = source_refresh(&d->source);
@@ -494,12 +492,10 @@ static void follow(struct display *d)
 		say(d,
 		    "the process that ran this is gone, and the trainers with it; the same command "
 		    "continues the run");
-	(void)fflush(stdout);
 }
 
 static void prepare(void)
 {
-	static char output[OUTPUT_BYTES]; /* it is stdout's until the program ends */
 	struct sigaction term = {.sa_handler = on_term};
 
 	/* Ctrl-C is the agent's to answer; it goes to the whole terminal's group. */
@@ -508,9 +504,8 @@ static void prepare(void)
 	signal(SIGHUP, SIG_IGN);
 	/* It is in a group of its own, and a terminal set to `tostop` would stop it. */
 	signal(SIGTTOU, SIG_IGN);
-	(void)setvbuf(stdout, output, _IOFBF, sizeof(output));
 	sigaction(SIGTERM, &term, NULL);
-	source_end_quietly();
+	source_begin_output();
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 }
 
@@ -546,5 +541,7 @@ int cli_display(int argc, char **argv)
 	if (open_journal(&d))
 		follow(&d);
 	source_close(&d.source);
+	/* Nobody is told when nobody reads: it is our reader that went. */
+	(void)printout_end();
 	return 0;
 }

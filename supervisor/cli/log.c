@@ -2,7 +2,6 @@
  * holdfast log: the iterations, one line each, in the order of their steps; with --follow, what comes later in the
  * order in which it is committed.  Memory does not grow with the number of iterations.
  */
-#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -14,8 +13,6 @@
 #include "supervisor/cli/notice.h"
 
 #define FOLLOW_POLL_MS 100
-/* Output is kept back, so that the journal can be let go of before it is written. */
-#define OUTPUT_BYTES (256u << 10)
 
 enum log_option {
 	OPT_DIR,
@@ -199,17 +196,6 @@ static void take_row(struct log *l, const struct record_step *row)
 	l->held_seq = row->head.seq;
 }
 
-/* Nothing of the journal is held while a reader of ours, such as a pager, takes its time. */
-static enum status let_go(struct log *l)
-{
-	if (__fpending(stdout) < OUTPUT_BYTES / 2)
-		return STATUS_OK;
-	store_reader_park(l->source.reader);
-	(void)fflush(stdout);
-	l->stop = l->stop || ferror(stdout);
-	return store_reader_refresh(l->source.reader, &l->source.why);
-}
-
 /* The step from which on there are l->count steps. */
 static enum status find_first(struct log *l)
 {
@@ -253,7 +239,7 @@ static enum status walk(struct log *l)
 		if (status == STATUS_OK && row->head.seq <= l->shown_seq)
 			take_row(l, row);
 		if (status == STATUS_OK)
-			status = let_go(l);
+			status = source_let_go(&l->source, &l->stop);
 	}
 	if (!l->stop)
 		flush_held(l);
@@ -281,6 +267,26 @@ static bool is_over(struct log *l)
 	return state == SOURCE_ENDED || state == SOURCE_DEAD;
 }
 
+/* What was folded in and not shown yet, behind *seq. */
+static enum status print_news(struct log *l, uint64_t *seq)
+{
+	uint64_t last = query_summary(l->source.query)->last_seq;
+	enum status status = STATUS_OK;
+
+	while (*seq < last && !l->stop && status == STATUS_OK) {
+		const struct record *r = source_record(&l->source, ++*seq);
+		const struct record_step *row = (const struct record_step *)r;
+
+		if (r != NULL && r->kind != RECORD_STEP && l->incidents)
+			print_notice(l, *seq);
+		else if (r != NULL && r->kind == RECORD_STEP && row->role == 0 &&
+		    row->step >= l->first && row->step <= l->last)
+			print_row(l, row);
+		status = source_let_go(&l->source, &l->stop);
+	}
+	return status;
+}
+
 static enum status follow(struct log *l)
 {
 	const struct timespec pause = {.tv_nsec = FOLLOW_POLL_MS * 1000000};
@@ -293,23 +299,10 @@ static enum status follow(struct log *l)
 
 		if (status != STATUS_OK && status != STATUS_AGAIN)
 			return status;
-		while (seq < store_reader_last_seq(l->source.reader) && !l->stop) {
-			const struct record *r = source_record(&l->source, ++seq);
-
-			if (r == NULL)
-				continue;
-			if (r->kind == RECORD_STEP) {
-				const struct record_step *row = (const struct record_step *)r;
-
-				if (row->role == 0 && row->step >= l->first && row->step <= l->last)
-					print_row(l, row);
-			} else if (l->incidents) {
-				print_notice(l, seq);
-			}
-		}
-		store_reader_park(l->source.reader);
-		(void)fflush(stdout);
-		if (over || l->stop || ferror(stdout))
+		status = print_news(l, &seq);
+		if (status != STATUS_OK)
+			return status;
+		if (!source_park(&l->source) || over || l->stop)
 			return STATUS_OK;
 		nanosleep(&pause, NULL);
 	}
@@ -355,19 +348,17 @@ static int show(struct log *l, const char *dir)
 	} else {
 		print_header(l);
 		status = walk(l);
-		if (status == STATUS_OK && !l->stop) {
+		if (status == STATUS_OK && !l->stop)
 			print_last_notices(l);
-			(void)fflush(stdout);
-		}
 		/* The incidents move when more are folded in. */
 		free((void *)l->by_step);
 		l->by_step = NULL;
 		if (status == STATUS_OK && l->follow && !damaged && !l->stop)
 			status = follow(l);
 	}
+	source_close(&l->source);
 	if (status != STATUS_OK)
 		code = source_complain(&l->source, status);
-	source_close(&l->source);
 	return source_flush(code == 0 && damaged ? CLI_EXIT_CONFIG : code);
 }
 
@@ -400,7 +391,6 @@ static bool take_option(struct log *l, int option, const char *value, const char
 
 int cli_log(int argc, char **argv)
 {
-	static char output[OUTPUT_BYTES]; /* it is stdout's until the program ends */
 	static struct log l = {.last = STEP_NONE};
 	struct options o = {.command = "log",
 	    .synopsis = "[OPTIONS] [DIR]",
@@ -412,8 +402,6 @@ int cli_log(int argc, char **argv)
 	const char *dir = RUNDIR_DEFAULT, *value;
 	int option;
 
-	source_end_quietly();
-	(void)setvbuf(stdout, output, _IOFBF, sizeof(output));
 	while ((option = source_next_option(&o, &value, &dir)) >= 0)
 		if (!take_option(&l, option, value, &dir))
 			return CLI_EXIT_USAGE;
@@ -421,5 +409,6 @@ int cli_log(int argc, char **argv)
 		return 0;
 	if (option == OPTIONS_BAD)
 		return CLI_EXIT_USAGE;
+	source_begin_output();
 	return show(&l, dir);
 }

@@ -374,7 +374,6 @@ int cli_status(int argc, char **argv)
 	bool json = false;
 	int option;
 
-	source_end_quietly();
 	while ((option = source_next_option(&o, &value, &dir)) >= 0) {
 		if (option == OPT_DIR)
 			dir = value;
@@ -392,5 +391,6 @@ int cli_status(int argc, char **argv)
 		return 0;
 	if (option == OPTIONS_BAD)
 		return CLI_EXIT_USAGE;
+	source_begin_output();
 	return show(dir, shm_dir, total, json);
 }

@@ -9,9 +9,12 @@
 
 #include "journal/check.h"
 #include "supervisor/cli/cli.h"
+#include "supervisor/cli/printout.h"
 #include "supervisor/cli/source.h"
 
 #define SECOND_NS 1000000000ll
+/* So much is kept in memory before the journal is let go of for it. */
+#define LET_GO_BYTES (128u << 10)
 
 /* DIR/journal, or DIR itself when that is where the data lies. */
 static bool find_journal(const char *dir, char journal[RUNDIR_PATH])
@@ -68,6 +71,21 @@ enum status source_refresh(struct source *s)
 	enum status status = store_reader_refresh(s->reader, &s->why);
 
 	return status == STATUS_OK ? query_update(s->query, &s->why) : status;
+}
+
+enum status source_let_go(struct source *s, bool *stop)
+{
+	if (printout_size() < LET_GO_BYTES)
+		return STATUS_OK;
+	store_reader_park(s->reader);
+	*stop = !printout_write() || *stop;
+	return store_reader_refresh(s->reader, &s->why);
+}
+
+bool source_park(struct source *s)
+{
+	store_reader_park(s->reader);
+	return printout_write();
 }
 
 int source_complain(const struct source *s, enum status status)
@@ -256,7 +274,7 @@ int source_next_option(struct options *o, const char **value_out, const char **d
 
 int source_flush(int code)
 {
-	if (fflush(stdout) == 0 && !ferror(stdout))
+	if (printout_end())
 		return code;
 	if (errno == EPIPE)
 		return code;
@@ -264,7 +282,8 @@ int source_flush(int code)
 	return CLI_EXIT_AGAIN;
 }
 
-void source_end_quietly(void)
+void source_begin_output(void)
 {
 	signal(SIGPIPE, SIG_DFL);
+	printout_begin();
 }

@@ -43,6 +43,18 @@ void source_close(struct source *s);
 /* Fold what was committed since.  Returned records' pointers become invalid. */
 MUST_CHECK enum status source_refresh(struct source *s);
 
+/*
+ * Between two lines: when much was printed, let go of the journal, write it, and look at the same journal again.
+ * Whoever reads us may block us in it for as long as it likes.
+ * stop		becomes true when nobody takes what we print.
+ * Returned records' pointers become invalid; the fold stays as it is.
+ * Returns	STATUS_OK, or what looking again said.
+ */
+MUST_CHECK enum status source_let_go(struct source *s, bool *stop);
+
+/* Let go of the journal until source_refresh(), and write what was printed.  False: nobody takes it. */
+MUST_CHECK bool source_park(struct source *s);
+
 /* One line on standard error for a failure; returns the exit code to end with. */
 int source_complain(const struct source *s, enum status status);
 
@@ -52,7 +64,7 @@ int source_complain(const struct source *s, enum status status);
  */
 MUST_CHECK int source_begin(struct source *s, const char *dir, bool *damaged);
 
-/* A record that was checked, or NULL (none there, damaged, unknown).  Valid until source_refresh(). */
+/* A record that was checked, or NULL (none there, damaged, unknown).  Valid until the journal is let go of or refreshed. */
 const struct record *source_record(struct source *s, uint64_t seq);
 
 /* Pid of the live agent; 0 when there is none. */
@@ -88,10 +100,13 @@ bool source_print_json(json_t *object);
  */
 int source_next_option(struct options *o, const char **value_out, const char **dir);
 
-/* Write out what is left.  Returns `code`, or CLI_EXIT_AGAIN after a line when standard output could not take it. */
+/* Write out what is left, behind source_close().  Returns `code`, or CLI_EXIT_AGAIN after a line when standard output could not take it. */
 int source_flush(int code);
 
-/* A reader that goes away ends us quietly, whatever we were started with. */
-void source_end_quietly(void);
+/*
+ * Before a command prints: what it prints waits for source_let_go(), source_park() or source_flush(), and a reader
+ * that goes away ends us quietly, whatever we were started with.
+ */
+void source_begin_output(void);
 
 #endif

@@ -34,7 +34,18 @@ struct why {
 	const char *dir;
 	uint64_t incident; /* 0: all */
 	bool full, json;
+	bool stop;          /* nobody reads, or the journal cannot be read any more */
+	enum status status; /* of the last look at the journal */
 };
+
+/* No record is held here: what was printed may be waited for. */
+static void let_go(struct why *w)
+{
+	if (w->stop)
+		return;
+	w->status = source_let_go(&w->source, &w->stop);
+	w->stop = w->stop || w->status != STATUS_OK;
+}
 
 /* --- looking around --------------------------------------------------------------------------------------- */
 
@@ -284,6 +295,7 @@ static void print_evidences(struct why *w, const struct query_incident *incident
 				continue;
 			if (shown < BRIEF_EVIDENCE || w->full) {
 				print_evidence(w, evidence);
+				let_go(w);
 				shown++;
 			}
 		}
@@ -562,21 +574,23 @@ static int show_all(struct why *w)
 	const struct query_summary *sum = query_summary(w->source.query);
 	size_t shown = 0;
 
-	for (size_t i = 0; i < sum->incident_count && !ferror(stdout); i++) {
+	for (size_t i = 0; i < sum->incident_count && !w->stop; i++) {
 		if (w->incident != 0 && sum->incidents[i].fault.incident != w->incident)
 			continue;
 		shown++;
 		if (!w->json)
 			print_incident(w, &sum->incidents[i]);
 		else if (!print_incident_json(w, &sum->incidents[i]))
-			break;
+			w->stop = true;
+		let_go(w);
 	}
 	if (shown == 0 && w->incident != 0) {
+		store_reader_park(w->source.reader);
 		fprintf(stderr, "holdfast: why: there is no incident %llu; there are %zu\n",
 		    (unsigned long long)w->incident, sum->incident_count);
 		return CLI_EXIT_USAGE;
 	}
-	if (w->incident == 0)
+	if (w->incident == 0 && !w->stop)
 		print_rest(w);
 	return 0;
 }
@@ -592,6 +606,8 @@ static int show(struct why *w, const char *dir)
 	if (code == 0)
 		code = show_all(w);
 	source_close(&w->source);
+	if (w->status != STATUS_OK)
+		code = source_complain(&w->source, w->status);
 	return source_flush(code == 0 && damaged ? CLI_EXIT_CONFIG : code);
 }
 
@@ -608,7 +624,6 @@ int cli_why(int argc, char **argv)
 	const char *dir = RUNDIR_DEFAULT, *value;
 	int option;
 
-	source_end_quietly();
 	while ((option = source_next_option(&o, &value, &dir)) >= 0) {
 		if (option == OPT_DIR)
 			dir = value;
@@ -626,5 +641,6 @@ int cli_why(int argc, char **argv)
 		return 0;
 	if (option == OPTIONS_BAD)
 		return CLI_EXIT_USAGE;
+	source_begin_output();
 	return show(&w, dir);
 }

@@ -11,6 +11,7 @@ import time
 import unittest
 
 BINARY = os.environ["HOLDFAST_BINARY"]
+DUMP = os.environ["HOLDFAST_DUMP"]
 NEWER = os.environ["HOLDFAST_NEWER"]
 TRAINER = os.environ["HOLDFAST_TRAINER"]
 DEADLINE_S = 30.0

@@ -221,6 +221,88 @@ class Alive(cli.Scratch):
         self.assertEqual((now["state"], now["committed"], now["missing"]), ("ended", 3000, 0))
 
 
+class HeldUp(cli.Scratch):
+    """A reader whose own reader takes its time, as a pager does, costs the writer nothing."""
+
+    TURNS = 100
+    # Much of a page, so that status too prints more than one write takes.
+    LONG = "#" * 6000
+
+    def step(self):
+        return json.loads(self.holdfast("status", "run", "--json")[1])["step"] or 0
+
+    def turns(self):
+        """Commits of the journal: the greater number of LMDB's two meta pages, 144 bytes behind their beginning."""
+        with open(self.folder / "run" / "journal" / "data.mdb", "rb") as data:
+            return max(struct.unpack_from("=Q", os.pread(data.fileno(), 8, page * 4096 + 144))[0] for page in (0, 1))
+
+    def size_after(self, turns):
+        """Size of the journal once so many more turns are in it."""
+        wanted = self.turns() + turns
+        cli.until(lambda: self.turns() >= wanted, f"turn {wanted}")
+        return (self.folder / "run" / "journal" / "data.mdb").stat().st_size
+
+    @staticmethod
+    def in_write(process):
+        assert process.poll() is None, f"it ended with {process.returncode}"
+        folder = pathlib.Path("/proc", str(process.pid))
+        try:
+            return "pipe" in (folder / "wchan").read_text() or (folder / "syscall").read_text().startswith("1 0x1 ")
+        except OSError:
+            return False
+
+    @staticmethod
+    def fill(end):
+        """Nothing more goes into a pipe; returns the bytes that lie in it."""
+        os.set_blocking(end, False)
+        filled = 0
+        try:
+            while True:
+                filled += os.write(end, b"." * 4096)
+        except BlockingIOError:
+            os.set_blocking(end, True)
+        return filled
+
+    def growth(self, *command, room=False):
+        """Bytes by which the journal grows beside a reader that is held up.
+
+        With `room` it is held up, goes on with what came meanwhile, and is held up again."""
+        ours, theirs = os.pipe()
+        filled = self.fill(theirs)
+        process = subprocess.Popen(command, cwd=self.folder, stdin=subprocess.PIPE, stdout=theirs)
+        os.close(theirs)
+        try:
+            cli.until(lambda: self.in_write(process), "reader that is held up")
+            if room:
+                self.size_after(4 * self.TURNS)
+                while filled > 0:
+                    filled -= len(os.read(ours, filled))
+                cli.until(lambda: self.in_write(process), "reader that is held up again")
+            before = self.size_after(0)
+            return self.size_after(self.TURNS) - before
+        finally:
+            process.kill()
+            process.wait()
+            process.stdin.close()
+            os.close(ours)
+
+    def test_cost(self):
+        marker = self.folder / "hurt"
+        self.live("sh", "-c", f'[ -e {marker} ] || {{ touch {marker}; echo "{self.LONG}" >&2; exit 9; }}; exec "$@" '
+                  f"{self.LONG}", "sh", *train(10000000), options=("--backoff-first", "1ms"))
+        cli.until(lambda: self.step() >= 200, "rows")
+        grown = {words: self.growth(cli.BINARY, *words, "run") for words in (
+            ("status",), ("log",), ("log", "--json", "--cells"), ("why",), ("why", "--full"), ("why", "--json"))}
+        follow = ("log", "--json", "--cells", "--follow")
+        grown[follow] = self.growth(cli.BINARY, *follow, "run", room=True)
+        # A reader that keeps its snapshot while it waits: what the others must not do.  It is the last, for the
+        # snapshot of one that was killed counts until the writer looks for such.
+        careless = self.growth(cli.DUMP, "run/journal")
+        print(f"{self.TURNS} turns: {careless} bytes beside a careless reader, else {sorted(grown.values())}")
+        for words, bytes_ in grown.items():
+            self.assertLess(4 * bytes_, careless, words)
+
+
 class Terminal(cli.Scratch):
     """The line that is drawn again and again."""
 
