@@ -147,7 +147,7 @@ def main():
     result = unittest.TextTestRunner(verbosity=2, stream=sys.stdout).run(
         unittest.defaultTestLoader.loadTestsFromTestCase(Kinds)
     )
-    return 0 if result.wasSuccessful() else 1
+    return rig.ended(result)
 
 
 if __name__ == "__main__":

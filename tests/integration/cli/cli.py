@@ -6,9 +6,13 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent))
+import rig  # noqa: E402
 
 BINARY = os.environ["HOLDFAST_BINARY"]
 DUMP = os.environ["HOLDFAST_DUMP"]
@@ -113,3 +117,8 @@ class Scratch(unittest.TestCase):
                           check=False).returncode != 0:
             self.skipTest("cannot become another user here")
         return before, program
+
+
+def main():
+    """Run the tests of the module that was started."""
+    sys.exit(rig.ended(unittest.main(verbosity=2, exit=False).result))

@@ -291,4 +291,4 @@ class Mounts(cli.Scratch):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    cli.main()

@@ -200,4 +200,4 @@ class Torchrun(cli.Scratch):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    cli.main()

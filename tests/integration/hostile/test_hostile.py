@@ -287,7 +287,7 @@ def main():
     else:
         suite = loader.loadTestsFromTestCase(Hostile)
     result = unittest.TextTestRunner(verbosity=2, stream=sys.stdout).run(suite)
-    return 0 if result.wasSuccessful() else 1
+    return rig.ended(result)
 
 
 if __name__ == "__main__":

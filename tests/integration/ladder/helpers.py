@@ -223,7 +223,7 @@ def main(*cases):
         test.run(result)
         return test, result, time.monotonic() - began
 
-    good = bool(tests)
+    whole = unittest.TestResult()
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         for test, result, took_s in pool.map(one, tests):
             word = "ok" if result.wasSuccessful() else "FAIL"
@@ -232,5 +232,8 @@ def main(*cases):
             print(f"{test.id()}: {word}, {took_s:.1f} s")
             for _, trace in result.failures + result.errors:
                 print(trace)
-            good = good and result.wasSuccessful()
-    return 0 if good else 1
+            whole.testsRun += 1
+            whole.skipped += result.skipped
+            whole.failures += result.failures
+            whole.errors += result.errors
+    return rig.ended(whole) if tests else 1

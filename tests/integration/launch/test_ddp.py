@@ -139,4 +139,4 @@ if __name__ == "__main__":
     loader = unittest.TestLoader()
     loader.testNamePatterns = [f"*{name}*" for name in names] or None
     result = unittest.TextTestRunner(verbosity=2, stream=sys.stdout).run(loader.loadTestsFromTestCase(Ddp))
-    sys.exit(0 if result.wasSuccessful() else 1)
+    sys.exit(rig.ended(result))

@@ -62,4 +62,4 @@ def main(*cases):
     loader.testNamePatterns = [f"*{name}*" for name in names] or None
     suite = unittest.TestSuite(loader.loadTestsFromTestCase(case) for case in cases)
     result = unittest.TextTestRunner(verbosity=2, stream=sys.stdout).run(suite)
-    return 0 if result.wasSuccessful() else 1
+    return rig.ended(result)
