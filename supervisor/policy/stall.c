@@ -159,7 +159,8 @@ static bool idle(const struct rank *rank)
 	    used_ns(rank) * IDLE_PART < rank->second.time_ns - rank->first.time_ns;
 }
 
-/* Who does not wait comes before who waits, then who is behind, then who does least. */
+/* Who does not wait comes before who waits, then who is behind, then who does least; of those who say that they
+ * wait, who computes all the same. */
 static bool worse(const struct rank *a, const struct rank *b)
 {
 	bool a_waits = (a->flags & RANK_FLAG_WAITING) != 0,
@@ -169,7 +170,7 @@ static bool worse(const struct rank *a, const struct rank *b)
 		return b_waits;
 	if (a->sampled_step != b->sampled_step)
 		return step_later(b->sampled_step, a->sampled_step);
-	return used_ns(a) < used_ns(b);
+	return a_waits ? used_ns(a) > used_ns(b) : used_ns(a) < used_ns(b);
 }
 
 /* A rank whose channel holds nonsense is blamed only when there is no other. */

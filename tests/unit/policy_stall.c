@@ -255,6 +255,28 @@ static void test_blame(void **unused)
 	assert_int_equal(blamed((uint64_t[]){6, 4, 6}, all, no_cpu), 1);
 }
 
+/* All say that they wait, one computes all the same: it is not the others' fault that nothing comes. */
+static void test_blame_of_who_only_says_it_waits(void **unused)
+{
+	(void)unused;
+	up_with_rows(6, 5 * BED_MS);
+	uint64_t since_ns = b.now_ns;
+
+	for (unsigned round = 0; round < 2; round++) {
+		expect_limit(since_ns + (round + 1) * 2 * BED_S - b.now_ns);
+		for (unsigned sample = 0; sample < 2; sample++) {
+			for (uint32_t rank = 0; rank < 3; rank++)
+				bed_sample(&b, rank,
+				    rank == 1 ? (2 * round + sample + 1) * CONFIRM : 0, true, 6);
+			bed_turn(&b, 0);
+			if (sample == 0)
+				bed_turn(&b, CONFIRM);
+		}
+	}
+	assert_int_equal(bed_fault(&b)->fault, FAULT_STALL_SPINNING);
+	assert_int_equal(bed_fault(&b)->rank, 1);
+}
+
 /* A sample that shows an evaluation within its time calls it off until that time is over. */
 static void test_sampled_phase_postpones(void **unused)
 {
@@ -337,6 +359,7 @@ int main(void)
 	    TEST(test_progress_calls_it_off),
 	    TEST(test_samples_that_do_not_come),
 	    cmocka_unit_test(test_blame),
+	    TEST(test_blame_of_who_only_says_it_waits),
 	    TEST(test_sampled_phase_postpones),
 	    TEST(test_stopped_rank_stops_the_clock),
 	    TEST(test_damaged_rank_is_not_blamed),
