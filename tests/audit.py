@@ -113,6 +113,24 @@ def check_sources(records):
     return wrong
 
 
+def check_evidence(records):
+    """H9: a rank that stalled, or stands in its crash handler, is ended only when its stacks were taken or given up."""
+    wrong = []
+    asked = {}
+    for record in records:
+        if record["kind"] == "fault" and record["fault"].startswith("stall-"):
+            asked[record["attempt"]] = None  # the attempt must not be ended without a word of evidence
+        elif record["kind"] == "evidence" and record["attempt"] in asked:
+            asked[record["attempt"]] = record["seq"]
+        elif record["kind"] == "clear-attempt" and asked.get(record["attempt"], 0) is None:
+            wrong.append(f"H9: attempt {record['attempt']} stalled and is ended without evidence")
+    return wrong
+
+
 def audit(records):
     records = list(records)
-    return check_order(records) + check_reports(records) + check_attempts(records) + check_sources(records)
+    return [
+        sentence
+        for check in (check_order, check_reports, check_attempts, check_sources, check_evidence)
+        for sentence in check(records)
+    ]

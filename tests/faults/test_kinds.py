@@ -4,10 +4,13 @@
 """
 
 import hashlib
+import json
 import mmap
 import pathlib
 import random
+import re
 import struct
+import subprocess
 import sys
 import time
 import unittest
@@ -29,6 +32,23 @@ STATE_NEEDED = {"NaN loss", "torn snapshot", "bad checkpoint, no memory"}  # the
 # tests/unit holds these against the structs: control.phase in trainer/channel.h, and PHASE_CHECKPOINT.
 PHASE_OFFSET = 4096 + 96
 PHASE_CHECKPOINT = 3
+# What is declared for each kind, with its detail where that is certain.  A checkpoint that is damaged before it was
+# digested is noticed by the trainer that loads it.
+DECLARED = {
+    "rank killed": {("signal", 9)},
+    "segmentation fault": {("signal", 11)},
+    "exit(1)": {("exit", 1)},
+    "rank stopped": {("stopped", 19)},
+    "rank spinning": {("stall-spinning", None)},
+    "NaN loss": {("not-finite", None)},
+    "torn snapshot": {("bad-snapshot", None)},
+    "bad checkpoint, no memory": {("bad-checkpoint", None), ("exit", 65)},
+    "supervisor killed": None,
+    "supervisor and rank killed": {("signal", 9)},
+    "agent killed": {("agent-lost", None)},
+}
+STACKS = {"segmentation fault", "rank spinning"}
+FRAME = re.compile(r"^ *#\d+ .*\(holdfast-trainer\+0x", re.MULTILINE)
 SAME = ("loss_bits", "grad_norm_bits", "learning_rate_bits", "digest", "data_cursor")
 
 
@@ -89,6 +109,11 @@ def reach(run, phase):
         run.wait_step(MOMENT + 10)
 
 
+def not_announced(setting, kind):
+    """The newest file may be one that was not announced yet: then nobody has to look at it."""
+    return setting.phase == "checkpoint" and kind == "bad checkpoint, no memory"
+
+
 class Kinds(unittest.TestCase):
     setting = None
 
@@ -125,10 +150,34 @@ class Kinds(unittest.TestCase):
                 faults = run.of_kind("fault")
                 recovered = {r["incident"] for r in run.of_kind("recovered")}
                 self.assertEqual([f for f in faults if f["incident"] not in recovered], [], "open incidents")
+                self.diagnosed(kind, run, faults)
             except rig.Late as late:
                 self.fail(f"{late}\n{run.output()}")
             finally:
                 run.close()
+
+
+    def diagnosed(self, kind, run, faults):
+        """What was declared is what was done, and who was looked at is who it was done to."""
+        wanted = DECLARED[kind]
+        if wanted is None:
+            self.assertEqual(faults, [])
+            return
+        if not_announced(self.setting, kind):
+            wanted = wanted | {("signal", 9)}
+        found = {(f["fault"], f["detail"]) for f in faults} | {(f["fault"], None) for f in faults}
+        self.assertTrue(found & wanted, f"{kind}: declared were {faults}, samples {run.of_kind('sample')}")
+        if kind not in STACKS:
+            return
+        (fault,) = [f for f in faults if {(f["fault"], f["detail"]), (f["fault"], None)} & wanted]
+        told = subprocess.run(
+            [self.setting.tools.holdfast, "why", "--json", "--full", run.directory],
+            capture_output=True, text=True, timeout=rig.DEADLINE_S, check=True)  # fmt: skip
+        incident = next(
+            i for i in map(json.loads, told.stdout.splitlines()) if i.get("incident") == fault["incident"]
+        )
+        texts = [e["text"] for e in incident["evidence"] if e["rank"] == fault["rank"]]
+        self.assertTrue(any(FRAME.search(text) for text in texts), f"no stack of rank {fault['rank']} in {texts}")
 
 
 def add_kinds(wanted):
