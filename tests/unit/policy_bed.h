@@ -12,7 +12,7 @@
 
 #define BED_MS 1000000ull
 #define BED_S 1000000000ull
-#define BED_INPUTS 512u
+#define BED_INPUTS 1024u
 #define BED_RANKS 4u
 
 struct bed {

@@ -208,6 +208,29 @@ static void test_protected_while_verified(void **unused)
 	assert_int_equal(protected(0), 7);
 }
 
+/* Where a loop steps down below a rung that is still good, the one below is needed more. */
+static void test_protected_below_the_good(void **unused)
+{
+	(void)unused;
+	bed_up(&b);
+	bed_rows(&b, 1, 4);
+	keep(7, 2);
+	keep(8, 4);
+	bed_rows(&b, 5, 12);
+	assert_int_equal(protected(0), 8);
+	for (uint32_t round = 0; round < 2; round++) {
+		fall(9);
+		assert_non_null(bed_decision(&b, DECISION_SURVEY, 0));
+		bed_memory(&b, 0, 4, STEP_NONE, STEP_NONE);
+		bed_turn(&b, BED_MS);
+		expect_start(START_MEMORY, 4);
+	}
+	fall(9);
+	survey_finds_nothing();
+	expect_verify(2);
+	assert_int_equal(protected(0), 7);
+}
+
 static void test_gone(void **unused)
 {
 	(void)unused;
@@ -380,7 +403,30 @@ static void test_silent(void **unused)
 	load(2);
 	keep_silent(3);
 	assert_int_equal(bed_decisions(&b, DECISION_RECOVERED), 1);
+	/* The same end further on is not the same fault again. */
+	bed_exit(&b, 0, 9, false);
+	bed_turn(&b, BED_MS);
+	assert_int_equal(bed_fault(&b)->repeat, 0);
+	bed_clear(&b, 0);
+	bed_turn(&b, BED_MS);
+	load(3);
+}
+
+/* What was loaded had been worked from when the next checkpoint was kept: no later end speaks against it. */
+static void test_silent_loaded_well(void **unused)
+{
+	(void)unused;
+	up_silent();
+	keep_silent(1);
+	keep_silent(2);
 	fall(9);
+	load(2);
+	keep_silent(3);
+	bed_exit(&b, 0, 1 << 8, false);
+	bed_turn(&b, BED_MS);
+	assert_null(bed_decision(&b, DECISION_STANDING, 0));
+	bed_clear(&b, 0);
+	bed_turn(&b, BED_MS);
 	load(3);
 }
 
@@ -469,6 +515,8 @@ static void test_writing_is_life(void **unused)
 		writing->step = STEP_NONE;
 		bed_turn(&b, BED_S);
 		assert_int_equal(b.out.count, 0);
+		/* The next word may be late, and the limit is shorter than the time between two. */
+		assert_true(policy_deadline_ns(b.p) >= b.now_ns + 2 * BED_S);
 	}
 	/* Of a dead attempt it says nothing (H7). */
 	uint64_t deadline_ns = policy_deadline_ns(b.p);
@@ -498,6 +546,39 @@ static void test_flood(void **unused)
 	for (uint64_t i = 1; i <= 300; i++)
 		bed_kept(&b, BED_INPUTS + i, i, 0);
 	bed_turn(&b, BED_MS);
+	assert_true(b.out.size_bytes < POLICY_DECISIONS_BYTES);
+}
+
+/* A digest that was asked for before the copy was kept comes after it, and changes nothing. */
+static void test_digest_behind_a_copy(void **unused)
+{
+	struct record_saved *saved;
+	struct record_rung *rung;
+	uint64_t asked;
+
+	(void)unused;
+	bed_up(&b);
+	bed_rows(&b, 1, 6);
+	saved = bed_post(&b, RECORD_SAVED, sizeof(*saved));
+	saved->attempt = 1;
+	saved->ring_seq = ++b.ring_seq[0];
+	saved->step = 6;
+	saved->shard_count = 1;
+	bed_turn(&b, BED_MS);
+	assert_non_null(bed_decision(&b, DECISION_DIGEST, 0));
+	asked = ((const struct decision_digest *)bed_decision(&b, DECISION_DIGEST, 0))->saved_seq;
+	keep(1, 6);
+	rung = bed_post(&b, RECORD_RUNG, sizeof(*rung));
+	rung->attempt = 1;
+	rung->saved_seq = asked;
+	rung->step = 6;
+	rung->shard_count = 1;
+	rung->error = 2;
+	bed_turn(&b, BED_MS);
+	assert_int_equal(b.out.count, 0);
+	fall(9);
+	survey_finds_nothing();
+	load(6);
 }
 
 /* The same step was saved again by the trainer's own word: the copy is not touched by it. */
@@ -530,6 +611,7 @@ int main(void)
 	    TEST(test_next_is_protected),
 	    TEST(test_newest_is_loaded),
 	    TEST(test_protected_while_verified),
+	    TEST(test_protected_below_the_good),
 	    TEST(test_gone),
 	    TEST(test_not_finite),
 	    TEST(test_no_rungs),
@@ -539,11 +621,13 @@ int main(void)
 	    TEST(test_sparse_rows_and_nan),
 	    TEST(test_rows_bound),
 	    TEST(test_silent),
+	    TEST(test_silent_loaded_well),
 	    TEST(test_silent_budget),
 	    TEST(test_silent_mistake),
 	    TEST(test_silent_steps_down),
 	    TEST(test_writing_is_life),
 	    TEST(test_flood),
+	    TEST(test_digest_behind_a_copy),
 	    TEST(test_announced_as_well),
 	};
 
