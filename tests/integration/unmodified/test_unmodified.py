@@ -6,6 +6,7 @@ the steps since its last whole one, however it saves and whenever it dies.
 Seeds are printed; HOLDFAST_SEED repeats one.  HOLDFAST_KILLS sets how often each shape is killed.
 """
 
+import fcntl
 import json
 import os
 import pathlib
@@ -198,6 +199,28 @@ class Unmodified(life.Life):
         self.assertEqual(run.wait(), 0, run.output())
         self.check_whole(run, 12)
         self.assertEqual([start["path"] for start in self.starts()], [None, None])
+
+    def test_saved_at_once(self):
+        """The first start waits for the keeper: what it saves first thing is its own, and not what lay there."""
+        path, go, whole = self.folder / "ckpt.pt", self.scratch / "go", self.scratch / "whole"
+        script = f"[ -e {whole} ] && cat {whole} >{path}; while [ ! -e {go} ]; do sleep 0.05; done"
+        run = self.shell(script, options=["--checkpoint", str(path)])
+        run.start()
+        run.wait_kind("started")
+        run.process.send_signal(signal.SIGTERM)
+        self.assertEqual(run.wait(), 143, run.output())
+        whole.write_bytes(saver.encode(1, saver.chain_after(1), 1000))
+        # Held as by a keeper that is still dying.
+        with open(run.directory / "checkpoints" / ".lock", "r+b") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            mark = run.follower.mark()
+            run.start()
+            start = run.wait_kind("start", after=mark)
+        kept = self.wait_kept(run, 1)[0]
+        self.assertEqual(kept["attempt"], start["attempt"])
+        go.touch()
+        self.assertEqual(run.wait(), 0, run.output())
+        self.gone(run)
 
     def test_agent_killed(self):
         """With the agent and its keeper dead, the same command goes on from what was kept."""
